@@ -141,6 +141,8 @@ FIELDS: Mapping[str, Field] = {
         None,
     ),
     "data.sha256": Field(_text(r"[0-9a-f]{64}"), "64 hexadecimal digits, in quotes", None),
+    "data.prepared": Field(_text(r"[0-9a-f]{64}"), "64 hexadecimal digits, in quotes", None),
+    "data.exam": Field(_integer(10_000, _MANY), "bytes of text, 10000 or more", None),
 }
 TABLES = {name.partition(".")[0] for name in FIELDS if "." in name}
 

@@ -57,10 +57,17 @@ class Stop:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where a program's data come from: ``"text"`` (its own text/ folder) or ``"pypi:PACKAGE==VERSION"``."""
+    """Where a program's data come from: ``"text"`` (its own text/ folder) or ``"pypi:PACKAGE==VERSION"``.
+
+    sha256    of the package's file
+    prepared  the hash of all prepared files together, ``data.checksum``
+    exam      bytes of text to examine with; None is all of a split
+    """
 
     source: str
     sha256: str | None = None
+    prepared: str | None = None
+    exam: int | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +226,7 @@ def _spec(values: Mapping[str, Any], prose: str) -> Spec:
         stop=Stop(*(values[f"stop.{name}"] for name in ("experiments", "hours", "target", "patience"))),
         founder=values["founder"],
         review=values["review"] == "required",
-        data=DataSpec(source, values["data.sha256"]) if source else None,
+        data=DataSpec(source, *(values[f"data.{name}"] for name in ("sha256", "prepared", "exam"))) if source else None,
         instructions=prose,
     )
 
