@@ -1,0 +1,181 @@
+"""The built-in programs lm and lm-mini: what their files promise, and one real run in small."""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from trainer.data import token_bytes
+from trainer.inside.candidate import import_file
+from trainer.inside.examiner import Reject
+from trainer.program import check_program, load_program
+
+LM = Path(__file__).parents[2] / "trainer/programs/lm"
+VOCABULARY = 2048
+TOKENIZER_SHA256 = "f96e9efa2ef9eeb0618a8aa6d7da400f329ff61a90f2dcc0e965600c3a3ee455"
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> ModuleType:
+    return import_file(LM / "evaluator.py", "lm_evaluator")
+
+
+class FakeExam:
+    """An exam over a few windows of random text, answered by ``model`` (tokens -> logits, float16)."""
+
+    Reject = Reject
+
+    def __init__(self, folder: Path, model, windows=21):
+        rng = np.random.default_rng(5)
+        self.tokens = rng.integers(VOCABULARY, size=windows * 256 + 9).astype("<u2")
+        self.data, self.model, self.rng, self.asked = folder, model, np.random.default_rng(6), 0
+        self.tokens.tofile(folder / "tokens.bin")
+        np.full(VOCABULARY, 3, np.uint8).tofile(folder / "token_bytes.bin")
+
+    def ask(self, question):
+        self.asked += 1
+        return {"logits": self.model(question["tokens"], self.asked)}
+
+
+def uniform(tokens, asked):
+    return np.zeros((*tokens.shape, VOCABULARY), np.float16)
+
+
+@pytest.mark.parametrize("name", ["lm", "lm-mini"])
+def test_the_program_parses_and_nothing_is_wrong_with_it(name):
+    program = load_program(name)
+    assert program.spec.name == name
+    assert check_program(program) == []
+    assert program.builtin
+
+
+def test_lm_mini_differs_from_lm_in_its_program_md_alone():
+    lm, mini = load_program("lm").files, load_program("lm-mini").files
+    assert {path for path in lm if lm[path] != mini.get(path)} == {"program.md"}
+    assert lm.keys() == mini.keys()
+
+
+def test_the_asset_is_short():
+    assert len((LM / "train.py").read_text().splitlines()) < 350
+
+
+def test_the_tokenizer_is_the_one_that_the_splits_were_made_with():
+    tokenizer = (LM / "tokenizer.json").read_bytes()
+    assert hashlib.sha256(tokenizer).hexdigest() == TOKENIZER_SHA256
+    assert len(json.loads(tokenizer)["model"]["vocab"]) == VOCABULARY == len(token_bytes(tokenizer))
+    assert token_bytes(tokenizer).min() >= 1
+
+
+def test_every_tunable_lies_in_its_domain():
+    tunables = load_asset()
+    assert len(tunables) >= 15
+    for name, (value, kind, domain) in tunables.items():
+        assert isinstance(value, kind), name
+        if hasattr(domain, "options"):
+            assert value in domain.options, name
+        else:
+            assert domain.low <= value <= domain.high, name
+
+
+def load_asset() -> dict[str, tuple]:
+    """Name -> (value, type, domain) of the annotated constants; only the assignments are executed."""
+    spec = importlib.util.spec_from_file_location("tunables", LM / "tunables.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tunables"] = module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules["tunables"]
+    tree = ast.parse((LM / "train.py").read_text())
+    nodes = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
+    found = {}
+    for node in nodes:
+        kind, domain = node.annotation.slice.elts
+        domain = eval(compile(ast.Expression(domain), "train.py", "eval"), vars(module))
+        found[node.target.id] = ast.literal_eval(node.value), getattr(__import__("builtins"), kind.id), domain
+    return found
+
+
+def test_a_model_that_knows_nothing_gets_the_entropy_of_the_vocabulary(evaluator, tmp_path):
+    exam = FakeExam(tmp_path, uniform)
+    score = evaluator.examine(exam)
+    assert score["metric"] == pytest.approx(math.log2(VOCABULARY) / 3)
+    assert score["se"] == pytest.approx(0.0, abs=1e-9)
+    assert exam.asked == math.ceil((21 + 16) / 8)
+
+
+def test_the_score_is_the_same_in_whatever_order_windows_come(evaluator, tmp_path):
+    table = np.random.default_rng(7).normal(size=(VOCABULARY, VOCABULARY)).astype(np.float16)
+    scores = set()
+    for seed in (1, 2):
+        exam = FakeExam(tmp_path, lambda tokens, asked: table[tokens])
+        exam.rng = np.random.default_rng(seed)
+        scores.add(json.dumps(evaluator.examine(exam)))
+    assert len(scores) == 1
+
+
+def test_the_standard_error_is_that_of_the_windows(evaluator):
+    rng = np.random.default_rng(8)
+    sizes = rng.integers(700, 1100, size=2000)
+    bits = sizes * 1.8 + rng.normal(scale=90.0, size=2000)
+    score = evaluator.mean_and_error(bits, sizes)
+    assert score["metric"] == pytest.approx(1.8, abs=0.01)
+    assert score["se"] == pytest.approx(90.0 / 900 / math.sqrt(2000), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda logits, asked: logits.astype(np.float32), "float16"),
+        (lambda logits, asked: logits[:, :, :-1], "float16"),
+        (lambda logits, asked: "none", "float16"),
+        (lambda logits, asked: np.where(asked == 3, np.float16(np.nan), logits), "finite"),
+        (lambda logits, asked: np.where(asked == 3, np.float16(-np.inf), logits), "finite"),
+        (lambda logits, asked: logits + np.float16(asked), "learns"),
+    ],
+)
+def test_what_is_no_honest_answer_is_rejected(evaluator, tmp_path, spoil, said):
+    exam = FakeExam(tmp_path, lambda tokens, asked: spoil(uniform(tokens, asked), asked))
+    with pytest.raises(Reject, match=said):
+        evaluator.examine(exam)
+
+
+@pytest.mark.slow
+def test_the_asset_learns_real_text_and_is_causal(tmp_path, monkeypatch):
+    """Some steps on a text that repeats itself: the loss falls, and later tokens don't change earlier logits."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(LM))
+    monkeypatch.setitem(sys.modules, "tunables", import_file(LM / "tunables.py", "tunables"))
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    runner = import_file(LM / "runner.py", "lm_runner")
+    words = np.random.default_rng(1).integers(VOCABULARY, size=64).astype("<u2")
+    losses: list[float] = []
+    run = SimpleNamespace(
+        files=LM,
+        asset=LM / "train.py",
+        data={"tokens.bin": np.tile(words, 100).view(np.uint8)},
+        device="cpu",
+        seed=3,
+        threads=threads,
+        fraction=lambda: len(losses) / 60,
+        report=losses.append,
+    )
+    run.state = runner.load(run)
+    state = runner.train(run)
+    assert losses[0] > 7 > 5 > losses[-1]
+    tokens = np.tile(words, 8)[None, :256]
+    changed = tokens.copy()
+    changed[:, 200:] = 7
+    logits, others = (runner.answer(state, {"tokens": each})["logits"] for each in (tokens, changed))
+    assert logits.shape == (1, 256, VOCABULARY)
+    assert logits.dtype == np.float16
+    assert np.array_equal(logits[:, :200], others[:, :200])

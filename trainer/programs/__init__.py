@@ -1,0 +1,1 @@
+"""The built-in programs, a folder each. The node imports nothing of them: their files travel as they are."""
