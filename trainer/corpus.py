@@ -20,6 +20,7 @@ FETCH_SECONDS = 600
 #: The user's files are cut at blank lines into documents of at least so many characters, so that one large
 #: file, too, can be split into training and validation.
 OWN_DOCUMENT_CHARACTERS = 2000
+_INLINE_TAG = re.compile(r"</?(?:a|b|code|em|emphasis|filename|function|i|replaceable|strong|u)\b[^>]*>")
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -105,7 +106,7 @@ def _parts(description: Any) -> Iterator[Any]:
 def _text(part: Any, seen: set[str]) -> str:
     lines = []
     for string in _strings(part):
-        line = " ".join(html.unescape(_TAG.sub(" ", string)).split())
+        line = " ".join(html.unescape(_TAG.sub(" ", _INLINE_TAG.sub("", string))).split())
         if line and line not in seen:
             seen.add(line)
             lines.append(line)

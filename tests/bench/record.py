@@ -92,13 +92,19 @@ def parse() -> argparse.Namespace:
 def header(program: Program) -> dict[str, Any]:
     return {
         "program": program.spec.name,
-        "swarm_id": program.swarm_id.hex(),
-        "asset_sha256": hashlib.sha256(program.asset).hexdigest(),
+        "files_sha256": fingerprint(program),
         "budget_seconds": program.spec.budget_seconds,
         "clock": "cpu",
         "harness": "tests/bench/record.py: the program's runner and evaluator, no sandbox, nice 5",
         "machine": machine(),
     }
+
+
+def fingerprint(program: Program) -> str:
+    """The hash of all files but program.md, whose words don't change a run."""
+    files = {path: hashlib.sha256(content).hexdigest() for path, content in program.files.items()}
+    del files["program.md"]
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def machine() -> str:
@@ -118,8 +124,8 @@ def resume(table: Path, head: Mapping[str, Any]) -> set[int]:
     whole = whole[: whole.rfind(b"\n") + 1]
     os.truncate(table, len(whole))
     rows = [json.loads(line) for line in whole.splitlines()]
-    if rows[0]["asset_sha256"] != head["asset_sha256"] or rows[0]["budget_seconds"] != head["budget_seconds"]:
-        sys.exit(f"{table} was recorded with another asset or budget: move it away to start anew")
+    if any(rows[0][key] != head[key] for key in ("files_sha256", "budget_seconds")):
+        sys.exit(f"{table} was recorded with other files or another budget: move it away to start anew")
     return {row["number"] for row in rows[1:]}
 
 
