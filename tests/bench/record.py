@@ -1,11 +1,12 @@
 """Record real runs of lm-mini: a table on which search strategies can be compared without training again.
 
-    python tests/bench/record.py [--runs 150] [--core 1] [--table tests/bench/data/lm_mini_runs.jsonl]
+    python tests/bench/record.py [--runs 240] [--core 1] [--table tests/bench/data/lm_mini_runs.jsonl]
 
 Each line is a run: its place in the plan, its tunables, its seed and what came of it. The first line says how
 and where it was recorded. The plan is seeded and fixed: the asset as it is with REPEATS other seeds, then
-points drawn at random from the declared domains, one for the whole space and one for the neighbourhood of the
-default (NEAR tunables moved) in turn. Run it again and it goes on where it stopped; it stops with SIGTERM or
+points drawn at random from the declared domains, one from the whole space and one from the neighbourhood of
+the default (NEAR tunables moved) in turn, and every AGAIN-th run the asset as it is once more. ``load`` is the
+machine's load average at a run's end: neighbours slow a core down even by its own clock. Run it again and it goes on where it stopped; it stops with SIGTERM or
 SIGINT, after which the table is whole. One process at a time, on one core.
 
 The runs go through the program's own runner and evaluator, without the sandbox: a run has the same numbers
@@ -40,6 +41,8 @@ from trainer.program import Program, load_program  # noqa: E402
 
 TABLE = ROOT / "tests/bench/data/lm_mini_runs.jsonl"
 REPEATS = 8
+#: So that a drift of the machine shows.
+AGAIN = 16
 #: How many tunables a neighbour of the default differs in.
 NEAR = 3
 PLAN_SEED = 20261123
@@ -82,7 +85,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Record real runs of lm-mini.")
-    parser.add_argument("--runs", type=int, default=150)
+    parser.add_argument("--runs", type=int, default=240)
     parser.add_argument("--core", type=int, default=1)
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "waggle-bench-cache")
@@ -140,7 +143,7 @@ def plan(asset: bytes, runs: int) -> Iterator[tuple[str, bytes, int]]:
     rng = random.Random(PLAN_SEED)
     for number in range(runs):
         seed = rng.getrandbits(63)
-        if number < REPEATS:
+        if number < REPEATS or number % AGAIN == 0:
             yield "genesis", asset, seed
             continue
         near = number % 2 == 1
@@ -180,7 +183,8 @@ def run(program: Program, prepared: data.Data, asset: bytes, seed: int) -> dict[
             "curve": [],
         }
         row |= converse(program, prepared, folder, seed)
-        return {**row, "wall_seconds": round(time.monotonic() - began, 2)}
+        seconds = round(time.monotonic() - began, 2)
+        return {**row, "wall_seconds": seconds, "load": round(os.getloadavg()[0], 2)}
 
 
 def converse(program: Program, prepared: data.Data, folder: Path, seed: int) -> dict[str, Any]:
