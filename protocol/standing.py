@@ -200,6 +200,7 @@ class Standing:
     value          mean loss of its counted runs, or None
     runs, authors  counted scored runs, and authors who reported any
     base           nearest accepted ancestor (genesis: itself)
+    lines          net lines added since that
     gain           how far it beats that one's value after the price of its lines; None where either has none
     confirmed      mean loss of its confirmations, ``confirmations`` of them
     disputed       its authors disagree, and neither side is a majority
@@ -212,6 +213,7 @@ class Standing:
     runs: int
     authors: int
     base: str
+    lines: int
     gain: float | None
     promising: bool
     accepted: bool
@@ -247,8 +249,8 @@ def judge_genesis(commit: str, tier: str, runs: Tally, confirmed: Tally) -> tupl
     if bar is None and runs.authors:
         bar = math.inf
     standing = Standing(
-        commit, tier, runs.value, runs.runs, runs.authors, base=commit, gain=None, promising=False,
-        accepted=True, proven=True, confirmed=confirmed.value, confirmations=confirmed.runs,
+        commit, tier, runs.value, runs.runs, runs.authors, base=commit, lines=0, gain=None,
+        promising=False, accepted=True, proven=True, confirmed=confirmed.value, confirmations=confirmed.runs,
         disputed=runs.disputed, vetoed=False,
     )  # fmt: skip
     return standing, Foundation(commit, bar, 0, commit, confirmed.value, confirmed.runs, vetoed=False)
@@ -269,7 +271,7 @@ def judge(
     accepted = promising and permitted and runs.runs >= rules.replications
     proven = accepted and _beats(confirmed, below, yard)
     standing = Standing(
-        candidate.commit, tier, runs.value, runs.runs, runs.authors, below.base, gain, promising,
+        candidate.commit, tier, runs.value, runs.runs, runs.authors, below.base, lines, gain, promising,
         accepted, proven, confirmed.value, confirmed.runs, runs.disputed, vetoed,
     )  # fmt: skip
     foundation = Foundation(

@@ -56,7 +56,8 @@ class World:
             seed=run_seed(commit, peer(author).public_key, origin, index),
             status=status or (Status.SCORED if metric is not None else Status.CRASHED), metric=metric,
             metric_se=None, holdout=None, cpu_seconds=1.0, wall_seconds=1.0, peak_memory=1, tier=tier,
-            device="", software="", curve=(), tunables=tunables or {}, summary=summary, hypothesis="", failure="",
+            device="", software="", curve=(), tunables=tunables or {},
+            summary=summary, hypothesis="", failure="",
         )  # fmt: skip
         return seal(peer(author), SWARM, statement)
 

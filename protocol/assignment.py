@@ -1,0 +1,217 @@
+"""Who replicates and confirms, and when (DESIGN section 5, rule 6): a pure function of ledger, live peers and
+now.
+
+What is wanted is policy, small functions with their reasons; whose turn it is follows from hash(commit ‖
+peer), so that peers who hold the same records divide the work without a word. A Claim says that somebody has
+begun.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from protocol.ledger import Ledger
+from protocol.standing import MAX_CONFIRMATIONS, MAX_RUNS_AN_AUTHOR, Standing, place, proof_gap
+from protocol.statements import Claim, Origin
+from protocol.trust import OWN_WIN, broken_promises, unchecked
+
+#: Genesis' runs at the start of a tier: one gives a bar, two give a first idea of the noise.
+GENESIS_RUNS = 2
+#: Alone, I search on from a clear win of mine for so many budgets before I replicate it: by then a better one
+#: has often taken its place, and with it the need. Others can't build on it before two authors agree, so with
+#: others there is no wait.
+CLEAR_WIN_WAIT = 6
+#: An incumbent is run again until its mean is known to within this share of the step that made it incumbent.
+#: Otherwise its luck (it was selected) sets a bar that honest steps of that size can't pass; and where steps
+#: are large against the noise this asks for nothing.
+KNOWN_TO = 0.5
+#: What is not proven yet is worth proving when it is this share of all progress; so the proof is never far
+#: behind, and the number of proofs grows with the logarithm of progress only.
+UNPROVEN_SHARE = 0.15
+#: Expected to succeed with confirmations still allowed: the gain must be this many times the gap they would
+#: need.
+LIKELY = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """A run that I should make now. ``rank`` is my place in the order of peers for it; 0 is the first."""
+
+    commit: str
+    tier: str
+    origin: Origin
+    index: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Runs that the swarm should make of a candidate: so many, and who comes first.
+
+    ``hold`` budgets pass before anybody's turn; ``again`` puts those first who ran it already.
+    """
+
+    commit: str
+    origin: Origin
+    runs: int = 1
+    hold: int = 0
+    again: bool = False
+
+
+def duties(
+    ledger: Ledger,
+    *,
+    me: bytes,
+    tier: str,
+    live: Collection[bytes],
+    claims: Collection[tuple[bytes, Claim]],
+    now_ms: int,
+    budget_ms: int,
+) -> list[Duty]:
+    """What I should run now, the most urgent first.
+
+    ``live`` are the public keys of peers of my tier heard lately, with or without me; ``claims`` those in
+    force.
+    """
+    others = frozenset(live) - {me}
+    broken = broken_promises(ledger, me)
+    found: dict[str, Duty] = {}
+    mine = unchecked(ledger, me=me, tier=tier)
+    if mine is not None:
+        _take(found, ledger, Want(mine, Origin.REPLICATION), tier, me, rank=0)
+    for want in wanted(ledger, tier, alone=not others, broken=broken):
+        taken = sum(
+            1 for peer, claim in claims if peer != me and (claim.commit, claim.tier) == (want.commit, tier)
+        )
+        passed = max(0, now_ms - ledger.latest_ms(want.commit, tier)) // budget_ms
+        rank = _rank(ledger, want, tier, me, others)
+        if taken < want.runs and rank + taken + want.hold < want.runs + passed:
+            _take(found, ledger, want, tier, me, rank)
+    return list(found.values())
+
+
+def _take(found: dict[str, Duty], ledger: Ledger, want: Want, tier: str, me: bytes, rank: int) -> None:
+    """The duty to do my part of ``want``, unless I have one there already or my run would not count."""
+    if want.commit not in found and _room(ledger, want, tier, me):
+        index = ledger.next_index(want.commit, tier, me, want.origin)
+        found[want.commit] = Duty(want.commit, tier, want.origin, index, rank)
+
+
+def wanted(
+    ledger: Ledger, tier: str, *, alone: bool, broken: frozenset[bytes] = frozenset()
+) -> Iterator[Want]:
+    """What the swarm should run of what it has, the most urgent first. ``broken`` are authors not to be
+    heeded.
+    """
+    yield from _genesis(ledger, tier)
+    yield from _decisions(ledger, tier, broken)
+    yield from _replications(ledger, tier, alone, broken)
+    yield from confirmations(ledger, tier)
+
+
+def _genesis(ledger: Ledger, tier: str) -> Iterator[Want]:
+    genesis = ledger.rules.genesis
+    ran = sum(len(mine.losses) + mine.failed for mine in ledger.averages(genesis, tier).values())
+    if ran < GENESIS_RUNS:
+        origin = Origin.REPLICATION if ran else Origin.BASELINE
+        yield Want(genesis, origin, GENESIS_RUNS - ran if ran else 1, again=True)
+
+
+def _decisions(ledger: Ledger, tier: str, broken: frozenset[bytes]) -> Iterator[Want]:
+    """Two authors disagree: a third decides, if it matters."""
+    for commit in ledger.disputed(tier):
+        standing = ledger.standing(commit, tier)
+        if standing is not None and _matters(ledger, standing, broken):
+            yield Want(commit, Origin.REPLICATION)
+
+
+def _matters(ledger: Ledger, standing: Standing, broken: frozenset[bytes]) -> bool:
+    if standing.accepted:
+        return True
+    incumbent = ledger.incumbent(standing.tier)
+    if incumbent is None or incumbent.value is None:
+        return True
+    averages = ledger.averages(standing.commit, standing.tier)
+    best = min((mine.mean for author, mine in averages.items() if author not in broken), default=None)
+    return best is not None and best < incumbent.value
+
+
+def _replications(ledger: Ledger, tier: str, alone: bool, broken: frozenset[bytes]) -> Iterator[Want]:
+    """Promising candidates that would be incumbent, the best first.
+
+    One that beats its own base but not the incumbent is left to be rebased: replicated, it would not be
+    searched from. Alone, only the best one, and a clear win not at once (``CLEAR_WIN_WAIT``).
+    """
+    incumbent = ledger.incumbent(tier)
+    clear = OWN_WIN * ledger.yardstick(tier)
+    for commit in ledger.promising(tier):
+        standing = ledger.standing(commit, tier)
+        if standing is None or standing.value is None or standing.gain is None:
+            continue
+        ahead = incumbent is None or incumbent.commit == standing.base or _better(standing, incumbent)
+        missing = ledger.rules.replications - standing.runs
+        if not ahead or missing < 1 or ledger.tally(commit, tier).kept <= broken:
+            continue
+        hold = CLEAR_WIN_WAIT if alone and standing.gain > clear else 0
+        yield Want(commit, Origin.REPLICATION, missing, hold)
+        if alone:
+            return
+
+
+def _better(one: Standing, other: Standing) -> bool:
+    return one.value is not None and other.value is not None and one.value < other.value
+
+
+def confirmations(ledger: Ledger, tier: str) -> Iterator[Want]:
+    """When to confirm. Two reasons, each with a limit that follows from the gains seen relative to the noise:
+    to know the incumbent as well as its step asks (``KNOWN_TO``), and to keep the proof near
+    (``UNPROVEN_SHARE``).
+    """
+    incumbent = ledger.incumbent(tier)
+    if incumbent is None:
+        return
+    if not _known(ledger, incumbent):
+        yield Want(incumbent.commit, Origin.CONFIRMATION)
+    else:
+        yield from _lagging(ledger, incumbent)
+
+
+def _known(ledger: Ledger, incumbent: Standing) -> bool:
+    """Whether the incumbent's mean is known well enough to be a fair bar, or as well as counted runs can tell."""
+    if incumbent.gain is None or incumbent.confirmations >= MAX_CONFIRMATIONS:
+        return True
+    gain = incumbent.gain
+    return incumbent.runs * (KNOWN_TO * gain) ** 2 >= ledger.yardstick(incumbent.tier) ** 2
+
+
+def _lagging(ledger: Ledger, incumbent: Standing) -> Iterator[Want]:
+    """For the proof to catch up: the incumbent or the last proven, whichever has fewer confirmations."""
+    tier = incumbent.tier
+    last = ledger.proven_ancestor(incumbent.commit, tier)
+    genesis = ledger.value(ledger.rules.genesis, tier)
+    if last is None or last.commit == incumbent.commit or genesis is None:
+        return
+    if last.value is None or incumbent.value is None:
+        return
+    unproven = last.value - incumbent.value
+    reachable = LIKELY * proof_gap(ledger.yardstick(tier), MAX_CONFIRMATIONS, MAX_CONFIRMATIONS)
+    fewer = min(incumbent, last, key=lambda standing: standing.confirmations)
+    if fewer.confirmations < MAX_CONFIRMATIONS and unproven >= max(
+        UNPROVEN_SHARE * (genesis - incumbent.value), reachable
+    ):
+        yield Want(fewer.commit, Origin.CONFIRMATION)
+
+
+def _rank(ledger: Ledger, want: Want, tier: str, me: bytes, others: frozenset[bytes]) -> int:
+    """My place among the peers: who has not run it comes first (or last, for ``again``), then by hash."""
+    ran = ledger.averages(want.commit, tier)
+    order = sorted((*others, me), key=lambda peer: ((peer in ran) != want.again, place(want.commit, peer)))
+    return order.index(me)
+
+
+def _room(ledger: Ledger, want: Want, tier: str, me: bytes) -> bool:
+    """Whether another run of mine would count: confirmations take the place of others, others of none."""
+    if ledger.next_index(want.commit, tier, me, want.origin) >= MAX_RUNS_AN_AUTHOR:
+        return False
+    mine = ledger.averages(want.commit, tier).get(me)
+    full = mine is not None and len(mine.losses) + mine.failed >= MAX_RUNS_AN_AUTHOR
+    return want.origin is Origin.CONFIRMATION or not full

@@ -1,0 +1,148 @@
+"""What one node believes (DESIGN section 5, "Trust is the node's, not the ledger's").
+
+The ledger counts everybody alike, so enough sock puppets can make it say anything. A node believes its own
+runs first, then what at least two authors share who have not misled it before; and it checks one in four of
+those. Every function is a pure one of the ledger and of who asks.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from protocol.ledger import Ledger
+from protocol.standing import DISAGREE, Average, Standing
+
+#: A win of one's own by more than this many σ may be searched from before anybody else has seen it.
+OWN_WIN = 3.0
+#: Authors who must share a value that I have not measured myself.
+SHARED_BY = 2
+#: One candidate in this many I run myself although others agree on it.
+AUDIT_ONE_IN = 4
+#: Honest averages differ by the test's 4 σ once in 16,000 pairs; one in twenty is no chance.
+TOLERATED_SHARE = 1 / 20
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A candidate that I may search from. ``value`` (loss) is what I believe of it; ``own``: I ran it
+    myself.
+    """
+
+    commit: str
+    value: float
+    own: bool
+    authors: int
+
+
+def broken_promises(ledger: Ledger, me: bytes) -> frozenset[bytes]:
+    """Authors whose averages my own runs refuted, oftener than chance would."""
+    tested: Counter[bytes] = Counter()
+    refuted: Counter[bytes] = Counter()
+    for tier in ledger.tiers():
+        yard = ledger.yardstick(tier)
+        for commit in ledger.ran(me, tier):
+            averages = ledger.averages(commit, tier)
+            mine = averages[me]
+            if len(averages) == 1 or mine.failing:
+                continue  # my own failure may be my machine's
+            for author, theirs in averages.items():
+                if author != me:
+                    tested[author] += 1
+                    refuted[author] += _refuted(mine, theirs, yard)
+    return frozenset(author for author, times in refuted.items() if times > TOLERATED_SHARE * tested[author])
+
+
+def _refuted(mine: Average, theirs: Average, yard: float) -> bool:
+    if theirs.failing:
+        return mine.failed == 0
+    error = yard * math.sqrt(1 / len(mine.losses) + 1 / len(theirs.losses))
+    return abs(mine.mean - theirs.mean) > DISAGREE * error
+
+
+def usable_bases(ledger: Ledger, *, me: bytes, tier: str) -> list[Base]:
+    """What I may search from in my tier, the best first: my own clear wins, then accepted candidates."""
+    broken = broken_promises(ledger, me)
+    bases = [base for commit in ledger.accepted(tier) if (base := _belief(ledger, commit, tier, me, broken))]
+    bases.sort(key=lambda base: (base.value, base.commit))
+    bar = bases[0].value if bases else math.inf
+    wins = sorted(_own_wins(ledger, tier, me, bar), key=lambda base: (base.value, base.commit))
+    return wins + bases
+
+
+def headline(ledger: Ledger, *, me: bytes) -> Standing | None:
+    """The best accepted candidate over all tiers that I ran or that two authors share; None before there is
+    one.
+    """
+    broken = broken_promises(ledger, me)
+    found: list[tuple[float, str, Standing]] = []
+    for tier in ledger.tiers():
+        for commit in ledger.accepted(tier):
+            belief, standing = _belief(ledger, commit, tier, me, broken), ledger.standing(commit, tier)
+            if belief is not None and standing is not None:
+                found.append((belief.value, commit, standing))
+                break
+    return min(found, key=lambda item: item[:2], default=(0.0, "", None))[2]
+
+
+def unchecked(ledger: Ledger, *, me: bytes, tier: str) -> str | None:
+    """The accepted candidate that I should run myself next, if any.
+
+    Either one better than all that I believe, on which the word of authors I have no reason to doubt is not
+    enough; or the best that I believe, where it is the one in four that I check.
+    """
+    broken = broken_promises(ledger, me)
+    for commit in ledger.accepted(tier):
+        ran = me in ledger.averages(commit, tier)
+        if _belief(ledger, commit, tier, me, broken) is not None:
+            return commit if not ran and audits(me, commit) else None
+        if not ran and not ledger.tally(commit, tier).kept <= broken:
+            return commit
+    return None
+
+
+def audits(me: bytes, commit: str) -> bool:
+    """Whether this candidate is the one in four that I run myself though others agree; nobody else can
+    foretell how many will.
+    """
+    digest = hashlib.sha256(b"\x00".join((b"waggle-audit", commit.encode(), me))).digest()
+    return digest[0] % AUDIT_ONE_IN == 0
+
+
+def _belief(ledger: Ledger, commit: str, tier: str, me: bytes, broken: frozenset[bytes]) -> Base | None:
+    """What I believe of an accepted candidate, or None.
+
+    Having run it, I believe it where my average agrees with its value or is better. Not having run it, I
+    believe it where at least two authors agree and no author contradicts, those aside who misled me.
+    """
+    tally = ledger.tally(commit, tier)
+    if tally.value is None:
+        return None
+    averages = ledger.averages(commit, tier)
+    reach = DISAGREE * ledger.yardstick(tier)
+    trusted = {author: mine for author, mine in averages.items() if author not in broken}
+    agreeing = [author for author, mine in trusted.items() if abs(mine.mean - tally.value) <= reach]
+    mine = averages.get(me)
+    if mine is None:
+        shared = SHARED_BY <= len(agreeing) == len(trusted)
+        return Base(commit, tally.value, False, len(agreeing)) if shared else None
+    if mine.mean > tally.value + reach:
+        return None
+    believed = tally.value if me in agreeing else mine.mean
+    return Base(commit, believed, True, max(1, len(agreeing)))
+
+
+def _own_wins(ledger: Ledger, tier: str, me: bytes, bar: float) -> Iterator[Base]:
+    """Candidates not accepted yet that my own runs put clearly below the best I believe."""
+    margin = OWN_WIN * ledger.yardstick(tier)
+    for commit in {*ledger.promising(tier), *ledger.disputed(tier)}:
+        mine = ledger.averages(commit, tier).get(me)
+        standing = ledger.standing(commit, tier)
+        if mine is None or standing is None or standing.vetoed or standing.accepted:
+            continue
+        outvoted = not standing.disputed and me not in ledger.tally(commit, tier).kept
+        below = ledger.value(standing.base, tier)
+        bars = min(bar, math.inf if below is None else below)
+        if not outvoted and bars - mine.mean - ledger.rules.simplicity * standing.lines > margin:
+            yield Base(commit, mine.mean, True, standing.authors)
