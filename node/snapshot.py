@@ -1,4 +1,4 @@
-"""What a node looks like at one moment: frozen, so that HTTP, display and metrics may read it while the node works."""
+"""A node at one moment: frozen, so that HTTP, display and metrics may read it while the node works."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class Current:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """``sigma`` is this tier's noise; ``experiments_total`` counts all results held, ``own_experiments`` ours.
+    """``sigma`` is this tier's noise; ``experiments_total`` counts all results that we hold.
 
     ``promising`` and ``accepted`` count candidates of this tier, genesis left out. ``stopped`` says why the
     stopping criterion held, "" while it does not.
