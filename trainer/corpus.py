@@ -20,6 +20,9 @@ FETCH_SECONDS = 600
 #: The user's files are cut at blank lines into documents of at least so many characters, so that one large
 #: file, too, can be split into training and validation.
 OWN_DOCUMENT_CHARACTERS = 2000
+#: A package's JSON, unpacked in memory: botocore's largest file has 3 MB, all of them 75 MB.
+MAX_FILE_BYTES = 64 << 20
+MAX_PACKAGE_BYTES = 1 << 30
 _INLINE_TAG = re.compile(r"</?(?:a|b|code|em|emphasis|filename|function|i|replaceable|strong|u)\b[^>]*>")
 _TAG = re.compile(r"<[^>]*>")
 
@@ -55,10 +58,9 @@ def documentation(wheel: Path) -> list[str]:
     documents = []
     try:
         with zipfile.ZipFile(wheel) as archive:
-            for name in sorted(archive.namelist()):
-                if name.endswith(".json"):
-                    parts = _parts(json.loads(archive.read(name)))
-                    documents += [text for part in parts if (text := _text(part, seen))]
+            for name in _json_files(archive):
+                parts = _parts(json.loads(archive.read(name)))
+                documents += [text for part in parts if (text := _text(part, seen))]
     except (zipfile.BadZipFile, ValueError, RecursionError) as error:
         raise UserError(f"{wheel.name}: expected a package with JSON files: {error}") from error
     return documents
@@ -86,7 +88,7 @@ def _download(requirement: str, to: Path, kept: Path) -> None:
     said = ""
     for pip in pips:
         options = ["--no-input", "download", "--no-deps", "--only-binary", ":all:", "--dest", str(to)]
-        command = [*pip, *options, requirement]
+        command = [*pip, *options, "--", requirement]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
@@ -95,6 +97,14 @@ def _download(requirement: str, to: Path, kept: Path) -> None:
             return
         said = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), said)
     raise UserError(f"could not fetch {requirement} ({said.strip()}); {hint}")
+
+
+def _json_files(archive: zipfile.ZipFile) -> list[str]:
+    """Names in order. Raises ValueError for what would not fit into memory once unpacked."""
+    sizes = {item.filename: item.file_size for item in archive.infolist() if item.filename.endswith(".json")}
+    if max(sizes.values(), default=0) > MAX_FILE_BYTES or sum(sizes.values()) > MAX_PACKAGE_BYTES:
+        raise ValueError("its JSON files are too large")
+    return sorted(sizes)
 
 
 def _parts(description: Any) -> Iterator[Any]:

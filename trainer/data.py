@@ -38,6 +38,8 @@ HELD_OUT_BYTES = 1_000_000
 _HELD_OUT_SHARE = 20
 #: An examiner's window and the token after it, some times over; less is no measurement.
 MIN_SPLIT_TOKENS = 4096
+#: Tokens are kept as uint16.
+MAX_VOCABULARY = 1 << 16
 #: Part of every cache key: another way to split or tokenise is another folder.
 _VERSION = 1
 #: Documents given to the tokenizer at once: enough for all cores, little in memory.
@@ -67,6 +69,7 @@ def prepare(program: Program, cache: Path, log: Log = print) -> Data:
         return _from_folders(program, cache)
     folder = _prepared(program, spec, cache, log)
     if spec.prepared and (found := checksum(folder)) != spec.prepared:
+        shutil.rmtree(folder)  # so that it is made anew once the cause is mended
         raise UserError(
             f"the data of {program.spec.name} came out as {found[:12]}…, its program.md expects "
             f"{spec.prepared[:12]}… (data.prepared): is another version of the tokenizers package installed?"
@@ -110,23 +113,33 @@ def split(documents: Iterable[str]) -> dict[str, list[str]]:
 
 
 def token_bytes(tokenizer: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Bytes of text for each token of a byte-level tokenizer, uint8 [vocabulary]."""
-    vocabulary = json.loads(tokenizer)["model"]["vocab"]
-    sizes = np.zeros(len(vocabulary), np.uint8)
-    for token, number in vocabulary.items():
-        sizes[number] = len(token)  # byte-level: each of its characters stands for one byte
-    return sizes
+    """Bytes of text for each token of a byte-level tokenizer, uint8 [vocabulary].
+
+    Raises UserError for what is no such tokenizer, or has tokens that don't fit into the files' numbers.
+    """
+    try:
+        vocabulary = json.loads(tokenizer)["model"]["vocab"]
+        tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+        if len(tokens) > MAX_VOCABULARY or [vocabulary[token] for token in tokens] != list(
+            range(len(tokens))
+        ):
+            raise ValueError(f"expected tokens numbered from 0 to at most {MAX_VOCABULARY - 1}")
+        # byte-level: each character of a token stands for one byte
+        return np.array([len(token) for token in tokens], np.uint8)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise UserError(f"{TOKENIZER_FILE}: not a byte-level tokenizer: {error}") from error
 
 
 def _write_splits(documents: Iterable[str], tokenizer: bytes, folder: Path, log: Log) -> None:
+    sizes = token_bytes(tokenizer)
     splits = split(documents)
     log("turning the text into tokens, once")
     for name, texts in splits.items():
-        tokens = _encode(tokenizer, texts)
+        tokens = _encode(tokenizer, texts, len(sizes))
         if len(tokens) < MIN_SPLIT_TOKENS:
             needed = f"{MIN_SPLIT_TOKENS} or more (a twentieth of the text)"
             raise UserError(f"too little text: {len(tokens)} tokens for {name}, expected {needed}")
-        _write_split(folder / name, tokens, token_bytes(tokenizer))
+        _write_split(folder / name, tokens, sizes)
 
 
 def _write_split(folder: Path, tokens: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> None:
@@ -135,15 +148,22 @@ def _write_split(folder: Path, tokens: np.ndarray[Any, Any], sizes: np.ndarray[A
     sizes.tofile(folder / TOKEN_BYTES_FILE)
 
 
-def _encode(tokenizer: bytes, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+def _encode(tokenizer: bytes, texts: Sequence[str], vocabulary: int) -> np.ndarray[Any, Any]:
+    """The tokens of the texts and of a newline after each, uint16."""
     from tokenizers import Tokenizer  # only ever needed once: not at import
 
-    encoder = Tokenizer.from_buffer(tokenizer)
-    parts = [np.zeros(0, np.uint16)]
+    try:
+        encoder = Tokenizer.from_buffer(tokenizer)
+    except Exception as error:  # the package raises nothing more exact; the file is its author's
+        raise UserError(f"{TOKENIZER_FILE}: {error}") from error
+    parts = [np.zeros(0, np.int64)]
     for start in range(0, len(texts), _ENCODE_BATCH):
         batch = encoder.encode_batch_fast([text + "\n" for text in texts[start : start + _ENCODE_BATCH]])
-        parts += [np.array(encoding.ids, np.uint16) for encoding in batch]
-    return np.concatenate(parts)
+        parts += [np.array(encoding.ids, np.int64) for encoding in batch]
+    tokens = np.concatenate(parts)
+    if len(tokens) and tokens.max() >= vocabulary:
+        raise UserError(f"{TOKENIZER_FILE}: a token {tokens.max()}, but the vocabulary has {vocabulary}")
+    return tokens
 
 
 def _excerpt(cache: Path, folder: Path, size: int | None) -> Path:

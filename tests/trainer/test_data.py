@@ -223,6 +223,24 @@ def test_data_that_come_out_otherwise_are_refused(text_program, tmp_path):
         data.prepare(Program(spec, text_program.files), tmp_path / "cache", quiet)
 
 
+@pytest.mark.parametrize(
+    "tokenizer", [b"{}", b"[", b'{"model": {"vocab": {"a": 5}}}', b'{"model": {"vocab": {"a": 0}}}']
+)
+def test_a_tokenizer_that_is_none_is_one_clear_line(text_program, tmp_path, tokenizer):
+    program = Program(text_program.spec, {**text_program.files, "tokenizer.json": tokenizer})
+    with pytest.raises(UserError, match=r"^tokenizer\.json: .*") as caught:
+        data.prepare(program, tmp_path / "cache", quiet)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_package_that_would_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "MAX_FILE_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "wheel", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.json", " " * 1001)
+    with pytest.raises(UserError, match="too large"):
+        corpus.documentation(tmp_path / "wheel")
+
+
 # --- reading
 
 
