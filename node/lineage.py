@@ -10,7 +10,7 @@ a git process is async and runs in a worker thread, one at a time.
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -27,6 +27,8 @@ BEST = "refs/heads/best"
 NOTES = "refs/notes/commits"
 #: Keeps what fast-import wrote from being unreachable.
 IMPORTED = "refs/waggle/imported"
+#: Beyond this many, a process and a pack cost less than files.
+MAX_LOOSE = 32
 #: What users set for themselves must not change what we write.
 _ENVIRONMENT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 
@@ -47,9 +49,9 @@ class Lineage(Protocol):
 
     def __contains__(self, commit: str) -> bool: ...
     def asset(self, commit: str) -> bytes | None: ...
-    def add(self, step: Step) -> None: ...
+    async def write(self, steps: Sequence[Step]) -> None: ...
     async def merge(self, base: bytes, ours: bytes, theirs: bytes) -> bytes | None: ...
-    async def publish(self, best: str, steps: Sequence[Step], notes: Mapping[str, str]) -> None: ...
+    async def publish(self, best: str, notes: Mapping[str, str]) -> None: ...
 
 
 class GitLineage:
@@ -93,10 +95,16 @@ class GitLineage:
         assert isinstance(data, bytes)
         return data
 
-    def add(self, step: Step) -> None:
-        """Write a candidate. Raises LocalProtocolError where its id does not follow from parent and asset."""
-        if step.commit not in self:
-            self._write(step.commit, step.parent, _check(self._scheme, step), step.asset)
+    async def write(self, steps: Sequence[Step]) -> None:
+        """Write candidates, parents first. Raises LocalProtocolError where an id does not follow from parent
+        and asset.
+        """
+        blobs = [_check(self._scheme, step) for step in steps]
+        if len(steps) > MAX_LOOSE:
+            await self._import(_candidates(self._scheme.asset, steps))
+            return
+        for step, blob in zip(steps, blobs, strict=True):
+            self._write(step.commit, step.parent, blob, step.asset)
 
     # what takes a git process
 
@@ -104,11 +112,10 @@ class GitLineage:
         """The 3-way merge of two assets that come from ``base``; None where they conflict."""
         return await self._in_thread(lambda: self._merge(base, ours, theirs))
 
-    async def publish(self, best: str, steps: Sequence[Step], notes: Mapping[str, str]) -> None:
-        """Write ``steps`` (parents first) in bulk, set notes by commit, and move the branch to ``best``."""
-        for step in steps:
-            _check(self._scheme, step)
-        await self._in_thread(lambda: self._import(best, steps, notes))
+    async def publish(self, best: str, notes: Mapping[str, str]) -> None:
+        """Move the branch to ``best``, and set notes by commit. All these commits must be here."""
+        noted = git.Reference(self._repo, NOTES).is_valid()
+        await self._import(_notes(best, notes, noted))
 
     async def diff(self, old: str, new: str) -> str:
         """What ``git diff old new`` says."""
@@ -129,10 +136,14 @@ class GitLineage:
         assert isinstance(merged, bytes)
         return merged if status == 0 else None
 
-    def _import(self, best: str, steps: Sequence[Step], notes: Mapping[str, str]) -> None:
-        noted = git.Reference(self._repo, NOTES).is_valid()
+    async def _import(self, rows: Iterable[bytes]) -> None:
+        await self._in_thread(lambda: self._fast_import(rows))
+
+    def _fast_import(self, rows: Iterable[bytes]) -> None:
+        """https://git-scm.com/docs/git-fast-import"""
         with tempfile.TemporaryFile() as stream:
-            stream.writelines(_fast_import(self._scheme.asset, best, steps, notes, noted))
+            stream.writelines(rows)
+            stream.write(b"done\n")
             stream.seek(0)
             self._repo.git.fast_import("--quiet", "--force", "--done", istream=stream)
 
@@ -168,26 +179,23 @@ def _check(scheme: CommitScheme, step: Step) -> str:
     return blob
 
 
-def _fast_import(
-    path: str, best: str, steps: Sequence[Step], notes: Mapping[str, str], noted: bool
-) -> Iterator[bytes]:
-    """The stream (https://git-scm.com/docs/git-fast-import); commits that it makes are named by marks."""
-    marks: dict[str, bytes] = {}
-
-    def name(commit: str) -> bytes:
-        return marks.get(commit, commit.encode())
-
+def _candidates(path: str, steps: Sequence[Step]) -> Iterator[bytes]:
+    """Commits of the stream itself are named by marks."""
+    marks: dict[str, str] = {}
     for number, step in enumerate(steps, start=1):
-        yield b"commit %s\nmark :%d\n" % (IMPORTED.encode(), number)
-        yield _signed(CANDIDATE_MESSAGE)
-        yield b"from %s\nM 100644 inline %s\n" % (name(step.parent), path.encode()) + _data(step.asset)
-        marks[step.commit] = b":%d" % number
+        parent = marks.get(step.parent, step.parent)
+        yield b"commit %s\nmark :%d\n" % (IMPORTED.encode(), number) + _signed(CANDIDATE_MESSAGE)
+        yield f"from {parent}\nM 100644 inline {path}\n".encode() + _data(step.asset)
+        marks[step.commit] = f":{number}"
+
+
+def _notes(best: str, notes: Mapping[str, str], noted: bool) -> Iterator[bytes]:
     if notes:
-        yield b"commit %s\n" % NOTES.encode() + _signed(b"notes\n")
-        yield b"from %s^0\n" % NOTES.encode() if noted else b""
-        for commit, text in notes.items():
-            yield b"N inline %s\n" % name(commit) + _data(text.encode())
-    yield b"reset %s\nfrom %s\n\ndone\n" % (BEST.encode(), name(best))
+        yield f"commit {NOTES}\n".encode() + _signed(b"notes\n")
+        yield f"from {NOTES}^0\n".encode() if noted else b""
+    for commit, text in notes.items():
+        yield f"N inline {commit}\n".encode() + _data(text.encode())
+    yield f"reset {BEST}\nfrom {best}\n\n".encode()
 
 
 def _signed(message: bytes) -> bytes:

@@ -1,6 +1,8 @@
 """The repository of a home is plain git, and its ids are those of protocol.commits."""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,9 @@ def scheme() -> CommitScheme:
 
 
 @pytest.fixture
-def lineage(tmp_path: Path, scheme: CommitScheme) -> GitLineage:
-    return GitLineage(tmp_path / "lineage", scheme)
+def lineage(tmp_path: Path, scheme: CommitScheme) -> Iterator[GitLineage]:
+    with closing(GitLineage(tmp_path / "lineage", scheme)) as lineage:
+        yield lineage
 
 
 def edited(line: int, text: bytes) -> bytes:
@@ -44,14 +47,14 @@ def run_git(path: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_two_repositories_agree_and_git_finds_no_fault(tmp_path: Path, scheme: CommitScheme) -> None:
+async def test_two_repositories_agree_and_git_finds_no_fault(tmp_path: Path, scheme: CommitScheme) -> None:
     steps = chain(scheme, 3)
     for name in ("a", "b"):
-        lineage = GitLineage(tmp_path / name, scheme)
-        for step in steps:
-            lineage.add(step)
-        assert lineage.asset(steps[-1].commit) == steps[-1].asset
-        assert lineage.asset(scheme.genesis) == BASE
+        with closing(GitLineage(tmp_path / name, scheme)) as lineage:
+            await lineage.write(steps)
+            await lineage.write(steps)
+            assert lineage.asset(steps[-1].commit) == steps[-1].asset
+            assert lineage.asset(scheme.genesis) == BASE
         assert "error" not in run_git(tmp_path / name, "fsck", "--full", "--strict")
         listed = run_git(tmp_path / name, "log", "--format=%H", steps[-1].commit).split()
         assert listed == [*(step.commit for step in reversed(steps)), scheme.genesis]
@@ -61,8 +64,10 @@ async def test_lineages_in_bulk_are_cloned_with_branch_and_notes(
     tmp_path: Path, scheme: CommitScheme, lineage: GitLineage
 ) -> None:
     steps = chain(scheme, 150)  # more than fast-import unpacks: read from a pack
-    await lineage.publish(steps[2].commit, steps[:3], {steps[0].commit: "first", scheme.genesis: "start"})
-    await lineage.publish(steps[-1].commit, steps[3:], {steps[-1].commit: "val_bpb 1.5"})
+    await lineage.write(steps[:3])
+    await lineage.publish(steps[2].commit, {steps[0].commit: "first", scheme.genesis: "start"})
+    await lineage.write(steps[3:])
+    await lineage.publish(steps[-1].commit, {steps[-1].commit: "val_bpb 1.5"})
     assert all(lineage.asset(step.commit) == step.asset for step in steps)
     run_git(tmp_path, "clone", "-q", str(tmp_path / "lineage"), "copy")
     assert (tmp_path / "copy" / "code" / "train.py").read_bytes() == steps[-1].asset
@@ -79,18 +84,19 @@ async def test_the_branch_moves_back_and_a_reopened_repository_holds_all(
     tmp_path: Path, scheme: CommitScheme, lineage: GitLineage
 ) -> None:
     steps = chain(scheme, 2)
-    await lineage.publish(steps[1].commit, steps, {})
-    await lineage.publish(scheme.genesis, [], {})
+    await lineage.write(steps)
+    await lineage.publish(steps[1].commit, {})
+    await lineage.publish(scheme.genesis, {})
     lineage.close()
-    again = GitLineage(tmp_path / "lineage", scheme)
     assert run_git(tmp_path / "lineage", "rev-parse", "best").strip() == scheme.genesis
-    assert steps[1].commit in again
-    assert again.asset("0" * 40) is None
+    with closing(GitLineage(tmp_path / "lineage", scheme)) as again:
+        assert steps[1].commit in again
+        assert again.asset("0" * 40) is None
 
 
-def test_a_wrong_id_is_our_mistake(lineage: GitLineage, scheme: CommitScheme) -> None:
+async def test_a_wrong_id_is_our_mistake(lineage: GitLineage, scheme: CommitScheme) -> None:
     with pytest.raises(LocalProtocolError):
-        lineage.add(Step("1" * 40, scheme.genesis, b"other"))
+        await lineage.write([Step("1" * 40, scheme.genesis, b"other")])
 
 
 async def test_edits_apart_merge_and_edits_of_one_line_conflict(lineage: GitLineage) -> None:
