@@ -5,8 +5,8 @@
 Each line is a run: its place in the plan, its tunables, its seed and what came of it. The first line says how
 and where it was recorded. The plan is seeded and fixed: the asset as it is with REPEATS other seeds, then
 points drawn at random from the declared domains, one from the whole space and one from the neighbourhood of
-the default (NEAR tunables moved) in turn, and every AGAIN-th run the asset as it is once more. ``load`` is the
-machine's load average at a run's end: neighbours slow a core down even by its own clock.
+the default (NEAR tunables moved) in turn, and every AGAIN-th run the asset as it is once more. ``load`` is
+the machine's load average at a run's end: neighbours slow a core down even by its own clock.
 
 Run it again and it goes on where it stopped; it stops with SIGTERM or SIGINT, after which the table is whole.
 One process at a time, on one core.
