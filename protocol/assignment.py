@@ -16,13 +16,18 @@ from protocol.trust import OWN_WIN, broken_promises, unchecked
 
 #: Genesis' runs at the start of a tier: one gives a bar, two give a first idea of the noise.
 GENESIS_RUNS = 2
-#: Alone, I search on from a clear win of mine for so many budgets before I replicate it: by then a better one
-#: has often taken its place, and with it the need. Others can't build on it before two authors agree, so with
-#: others there is no wait.
-CLEAR_WIN_WAIT = 6
-#: An incumbent is run again until its mean is known to within this share of the step that made it incumbent.
-#: Otherwise its luck (it was selected) sets a bar that honest steps of that size can't pass; and where steps
-#: are large against the noise this asks for nothing.
+#: Alone, a candidate waits for so many budgets before I replicate it if I need not (a clear win, from which I
+#: search on at once) or if it is a trifle: by then a better one has often taken its place. With others there
+#: is no wait: they replicate while I go on, and can't build on it before two authors agree.
+ALONE_WAIT = 6
+#: Less than this share of the typical step is a trifle: what it may gain is less than what a new edit may.
+TRIFLE = 0.25
+#: The typical step is taken over so many accepted ones: enough to average, few enough to notice when gains
+#: shrink.
+RECENT_STEPS = 8
+#: An incumbent is run again until its mean is known to within this share of the typical step. Otherwise its
+#: luck (it was selected) sets a bar that honest steps of that size can't pass; and where steps are large
+#: against the noise this asks for nothing.
 KNOWN_TO = 0.5
 #: What is not proven yet is worth proving when it is this share of all progress; so the proof is never far
 #: behind, and the number of proofs grows with the logarithm of progress only.
@@ -139,22 +144,42 @@ def _replications(ledger: Ledger, tier: str, alone: bool, broken: frozenset[byte
     """Promising candidates that would be incumbent, the best first.
 
     One that beats its own base but not the incumbent is left to be rebased: replicated, it would not be
-    searched from. Alone, only the best one, and a clear win not at once (``CLEAR_WIN_WAIT``).
+    searched from. Alone, only the best one, and neither a clear win nor a trifle at once (``ALONE_WAIT``).
     """
     incumbent = ledger.incumbent(tier)
-    clear = OWN_WIN * ledger.yardstick(tier)
     for commit in ledger.promising(tier):
         standing = ledger.standing(commit, tier)
-        if standing is None or standing.value is None or standing.gain is None:
+        if standing is None or standing.value is None:
             continue
         ahead = incumbent is None or incumbent.commit == standing.base or _better(standing, incumbent)
         missing = ledger.rules.replications - standing.runs
         if not ahead or missing < 1 or ledger.tally(commit, tier).kept <= broken:
             continue
-        hold = CLEAR_WIN_WAIT if alone and standing.gain > clear else 0
-        yield Want(commit, Origin.REPLICATION, missing, hold)
+        yield Want(commit, Origin.REPLICATION, missing, _hold(ledger, standing, incumbent) if alone else 0)
         if alone:
             return
+
+
+def _hold(ledger: Ledger, standing: Standing, incumbent: Standing | None) -> int:
+    if incumbent is None or incumbent.value is None or standing.value is None:
+        return 0
+    advance = incumbent.value - standing.value
+    clear = advance > OWN_WIN * ledger.yardstick(standing.tier)
+    trifle = advance < TRIFLE * typical_step(ledger, incumbent)
+    return ALONE_WAIT if clear or trifle else 0
+
+
+def typical_step(ledger: Ledger, incumbent: Standing) -> float:
+    """The mean gain (loss) of the latest accepted steps that led to the incumbent; 0 where it is genesis."""
+    steps, oldest = 0, incumbent
+    while steps < RECENT_STEPS and oldest.base != oldest.commit:
+        base = ledger.standing(oldest.base, oldest.tier)
+        if base is None or base.value is None:
+            break
+        steps, oldest = steps + 1, base
+    if not steps or oldest.value is None or incumbent.value is None:
+        return 0.0
+    return (oldest.value - incumbent.value) / steps
 
 
 def _better(one: Standing, other: Standing) -> bool:
@@ -176,11 +201,11 @@ def confirmations(ledger: Ledger, tier: str) -> Iterator[Want]:
 
 
 def _known(ledger: Ledger, incumbent: Standing) -> bool:
-    """Whether the incumbent's mean is known well enough to be a fair bar, or as well as counted runs can tell."""
+    """Whether the incumbent's mean is a fair bar: known well enough, or as well as counted runs can tell."""
     if incumbent.gain is None or incumbent.confirmations >= MAX_CONFIRMATIONS:
         return True
-    gain = incumbent.gain
-    return incumbent.runs * (KNOWN_TO * gain) ** 2 >= ledger.yardstick(incumbent.tier) ** 2
+    step = typical_step(ledger, incumbent)
+    return incumbent.runs * (KNOWN_TO * step) ** 2 >= ledger.yardstick(incumbent.tier) ** 2
 
 
 def _lagging(ledger: Ledger, incumbent: Standing) -> Iterator[Want]:

@@ -145,9 +145,9 @@ class Ledger:
         """What those come to: value, and whose runs count in it."""
         return self._tier(tier).tally(commit)
 
-    def ran(self, author: bytes, tier: str) -> Iterable[str]:
-        """The commits of which ``author`` reported runs."""
-        return self._tier(tier).ran(author)
+    def shared(self, author: bytes, tier: str) -> Iterable[str]:
+        """The commits of which ``author`` and another reported runs."""
+        return self._tier(tier).shared(author)
 
     def next_index(self, commit: str, tier: str, author: bytes, origin: Origin) -> int:
         """The index that the author's next such run must have."""

@@ -1,6 +1,7 @@
 """How far two honest runs of one candidate differ: the noise of a tier (DESIGN section 5, rule 1).
 
-Pooled from authors' own repeated runs of the same candidate:
+Pooled from authors' own repeated runs of the same candidate, those apart that nominated it, which were
+selected for luck:
 
     σ² = (4 σ₀² + Σ w·m) / (4 + Σ w)    over authors; m = SS / df of that author, w = min(df, NOISE_DF_CAP)
 

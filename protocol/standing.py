@@ -24,11 +24,11 @@ DISAGREE = 4.0
 #: One-sided chance of 1 in 740 for one comparison; a night makes tens of them.
 PROOF = 3.0
 
-#: Which of an author's runs count first: those that nobody selected for their outcome.
+#: Runs that nobody selected for their outcome. A nominating run was: of many edits it was the luckiest.
+UNSELECTED = (Origin.CONFIRMATION, Origin.REPLICATION, Origin.BASELINE)
+#: Which of an author's runs count first.
 COUNT_ORDER = (
-    Origin.CONFIRMATION,
-    Origin.REPLICATION,
-    Origin.BASELINE,
+    *UNSELECTED,
     Origin.AGENT,
     Origin.REBASE,
     Origin.RECOMBINE,
@@ -58,7 +58,7 @@ class Run:
 class Average:
     """One author's word on a candidate: its counted runs' losses, and how many failed.
 
-    ``mean`` is infinite where most of them failed.
+    ``mean`` is infinite where most of them failed. ``spread`` is that of the runs that nobody selected.
     """
 
     losses: tuple[float, ...]
@@ -71,14 +71,15 @@ class Average:
         return math.isinf(self.mean)
 
 
-def average(losses: Iterable[float | None]) -> Average:
-    """The average of runs, None standing for one that failed."""
+def average(losses: Iterable[float | None], unselected: int = 0) -> Average:
+    """The average of runs, None standing for one that failed; the first ``unselected`` show the noise."""
     every = tuple(losses)
     scored = tuple(loss for loss in every if loss is not None)
     failed = len(every) - len(scored)
     if failed > len(scored):
         return Average(scored, failed, math.inf, NO_SPREAD)
-    return Average(scored, failed, math.fsum(scored) / len(scored), spread(scored))
+    plain = [loss for loss in every[:unselected] if loss is not None]
+    return Average(scored, failed, math.fsum(scored) / len(scored), spread(plain))
 
 
 class Book:
@@ -108,12 +109,13 @@ class Book:
 
     def _count(self, author: bytes) -> bool:
         slots = self._slots[author]
+        unselected = len(_told(run for o in UNSELECTED for run in _contiguous(slots.get(o, {}))))
         counted = _told(run for origin in COUNT_ORDER for run in _contiguous(slots.get(origin, {})))
         confirmations = _told(_contiguous(slots.get(Origin.CONFIRMATION, {})))
         if not counted:
             return False
         before = self.averages.get(author), self.confirmations.get(author, ())
-        self.averages[author] = average(counted)
+        self.averages[author] = average(counted, unselected)
         if confirmations:
             self.confirmations[author] = confirmations
         return before != (self.averages[author], confirmations)

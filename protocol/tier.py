@@ -88,7 +88,8 @@ class Tier:
         self._noise = Noise(rules.noise)
         self._yard = yardstick(self._noise.sigma)
         self._books: dict[str, Book] = {}
-        self._ran: dict[bytes, dict[str, None]] = {}
+        #: by author: candidates that others reported too
+        self._shared: dict[bytes, dict[str, None]] = {}
         self._states: dict[str, tuple[Standing, Foundation]] = {}
         self._tallies: dict[str, Tally] = {}
         #: candidates that σ can move: several authors, or confirmations
@@ -111,8 +112,10 @@ class Tier:
         if not book.add(run):
             return
         mine = book.averages[run.author]
-        self._ran.setdefault(run.author, {})[commit] = None
         self._noise.replace(run.author, NO_SPREAD if before is None else before.spread, mine.spread)
+        if len(book.averages) > 1:
+            for author in book.averages:
+                self._shared.setdefault(author, {})[commit] = None
         if len(book.averages) > 1 or book.confirmations:
             self._contested.add(commit)
         self.touch(commit)
@@ -149,9 +152,9 @@ class Tier:
     def averages(self, commit: str) -> Mapping[bytes, Average]:
         return self._books.get(commit, _EMPTY).averages
 
-    def ran(self, author: bytes) -> Iterable[str]:
-        """The commits of which ``author`` reported a run that counts, in order of arrival."""
-        return self._ran.get(author, {}).keys()
+    def shared(self, author: bytes) -> Iterable[str]:
+        """The commits of which ``author`` and another reported runs."""
+        return self._shared.get(author, {}).keys()
 
     def next_index(self, commit: str, author: bytes, origin: Origin) -> int:
         return self._books.get(commit, _EMPTY).next_index(author, origin)
