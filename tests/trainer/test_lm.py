@@ -142,10 +142,64 @@ def test_what_is_no_honest_answer_is_rejected(evaluator, tmp_path, spoil, said):
         evaluator.examine(exam)
 
 
+def alternatives() -> list[tuple[str, object]]:
+    """Every option of every choice, and the ends of every range."""
+    return [
+        (name, value)
+        for name, (_, _, domain) in load_asset().items()
+        for value in getattr(domain, "options", None) or (domain.low, domain.high)
+    ]
+
+
+@pytest.fixture
+def asset(monkeypatch) -> ModuleType:
+    pytest.importorskip("torch")
+    monkeypatch.setitem(sys.modules, "tunables", import_file(LM / "tunables.py", "tunables"))
+    return import_file(LM / "train.py", "lm_train")
+
+
+def training(device: str, steps: int) -> tuple[SimpleNamespace, list[float]]:
+    losses: list[float] = []
+    run = SimpleNamespace(
+        tokens=np.random.default_rng(1).integers(VOCABULARY, size=5000).astype("<u2"),
+        vocabulary=VOCABULARY,
+        context=256,
+        device=device,
+        seed=3,
+        fraction=lambda: len(losses) / steps,
+        report=losses.append,
+    )
+    return run, losses
+
+
+@pytest.mark.slow
+def test_whatever_the_domains_allow_trains(asset, monkeypatch):
+    run, losses = training("cpu", 2)
+    for name, value in alternatives():
+        losses.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(asset, name, value)
+            asset.train(run)
+        assert losses, name
+        assert all(map(math.isfinite, losses)), (name, value)
+
+
+@pytest.mark.slow
+def test_an_accelerator_gets_a_larger_model(asset):
+    import torch
+
+    run, _ = training("meta", 1)
+    model, batch = asset.build(run)
+    assert batch == 64
+    assert 10e6 < sum(each.numel() for each in model.parameters()) < 20e6
+    tokens = torch.zeros((2, 256), dtype=torch.int64, device="meta")
+    assert model(tokens).shape == (2, 256, VOCABULARY)
+
+
 @pytest.mark.slow
 def test_the_asset_learns_and_is_causal(tmp_path, monkeypatch):
     """On a text that repeats itself the loss falls; later tokens don't change earlier logits."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     monkeypatch.syspath_prepend(str(LM))
     monkeypatch.setitem(sys.modules, "tunables", import_file(LM / "tunables.py", "tunables"))
     runner = import_file(LM / "runner.py", "lm_runner")
