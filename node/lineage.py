@@ -61,6 +61,7 @@ class GitLineage:
         self._scheme = scheme
         self._one_at_a_time = trio.CapacityLimiter(1)
         try:
+            path.mkdir(parents=True, exist_ok=True)  # GitPython would fall back to the current directory
             self._repo = git.Repo.init(path, bare=True, initial_branch="best")
             self._repo.git.update_environment(**_ENVIRONMENT)
             with self._repo.config_writer() as config:

@@ -1,9 +1,25 @@
-"""A node at one moment: frozen, so that HTTP, display and metrics may read it while the node works."""
+"""A node at one moment: frozen, so that HTTP, display and metrics may read it while the node works.
 
+What the ledger says is put in by ``Snapshot.with_ledger``, with or without a running node.
+"""
+
+from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
-from protocol.statements import Origin, Status
+from protocol.identity import peer_id
+from protocol.ledger import Ledger
+from protocol.records import Record
+from protocol.standing import Run, Standing
+from protocol.statements import Origin, Result, Status
+from protocol.trust import headline
+from trainer.program import Program
+
+#: A screenful.
+LAST_ROWS = 20
+#: Origins under which a candidate is told for the first time; the others run it again.
+FIRST_RUNS = frozenset({Origin.AGENT, Origin.REBASE, Origin.RECOMBINE, Origin.TRANSPLANT})
 
 
 @dataclass(frozen=True)
@@ -88,3 +104,133 @@ class Snapshot:
     last: tuple[Row, ...] = ()
     started_ms: int = 0
     stopped: str = ""
+
+    @classmethod
+    def of(cls, program: Program, tier: str, me: bytes, *, sandbox: str, version: str) -> Self:
+        """A snapshot that knows no ledger yet."""
+        spec = program.spec
+        return cls(
+            swarm_id=program.swarm_id.hex(), peer_id=peer_id(me), program=spec.name,
+            metric_name=spec.metric_name, unit=spec.unit, goal=spec.goal, tier=tier, sandbox=sandbox,
+            version=version,
+        )  # fmt: skip
+
+    def with_ledger(self, ledger: Ledger, chronicle: "Chronicle") -> Self:
+        """What follows from the ledger; the same with or without a running node."""
+        tiers = ledger.tiers()
+        incumbents = {tier: best(ledger, ledger.incumbent(tier)) for tier in tiers}
+        proven = {tier: best(ledger, ledger.proven_best(tier), proven=True) for tier in tiers}
+        believed = headline(ledger, me=chronicle.me)
+        return replace(
+            self,
+            records=len(ledger),
+            sigma=ledger.sigma(self.tier),
+            incumbent=incumbents.get(self.tier),
+            incumbents={tier: found for tier, found in incumbents.items() if found},
+            proven={tier: found for tier, found in proven.items() if found},
+            global_best=best(ledger, believed),
+            experiments_total=chronicle.total,
+            promising=len(ledger.promising(self.tier)),
+            accepted=sum(commit != ledger.rules.genesis for commit in ledger.accepted(self.tier)),
+            by_status=dict(chronicle.by_status),
+            by_origin=dict(chronicle.by_origin),
+            own_experiments=len(chronicle.own_ms),
+            last=tuple(row(ledger, record) for record in reversed(chronicle.last)),
+        )
+
+
+class Chronicle:
+    """What a snapshot says about records one by one, kept up to date as they come."""
+
+    def __init__(self, me: bytes) -> None:
+        self.me = me
+        self.total = 0
+        #: when each of my experiments was told
+        self.own_ms: list[int] = []
+        #: candidates that are edits of mine
+        self.proposed: set[str] = set()
+        self.by_status: Counter[str] = Counter()
+        self.by_origin: Counter[str] = Counter()
+        self.last: deque[Record] = deque(maxlen=LAST_ROWS)
+
+    def add(self, record: Record) -> None:
+        result = record.result
+        if result is None:
+            return
+        self.total += 1
+        if record.author == self.me:
+            self.own_ms.append(result.created_ms)
+            if result.origin in FIRST_RUNS:
+                self.proposed.add(result.commit)
+        self.by_status[result.status.value] += 1
+        self.by_origin[result.origin.value] += 1
+        self.last.append(record)
+
+
+def first_run(ledger: Ledger, commit: str) -> Run | None:
+    """The run by which a candidate was told for the first time: whose edit it is, and what they say of it.
+
+    Clocks are peers' word, and so is this.
+    """
+    runs = ledger.runs(commit)
+    proposed = [run for run in runs if run.result.origin in FIRST_RUNS]
+    return min(proposed or runs, key=lambda run: (run.result.created_ms, run.record_id), default=None)
+
+
+def summary_of(ledger: Ledger, commit: str) -> str:
+    """What its proposer says of a candidate."""
+    if commit == ledger.rules.genesis:
+        return "the program as its author wrote it"
+    run = first_run(ledger, commit)
+    return "" if run is None else run.result.summary
+
+
+def best(ledger: Ledger, standing: Standing | None, *, proven: bool = False) -> Best | None:
+    """``standing`` for people; with ``proven``, by its confirmations alone."""
+    if standing is None:
+        return None
+    loss = standing.confirmed if proven else standing.value
+    run = first_run(ledger, standing.commit)
+    if loss is None or run is None:
+        return None
+    return Best(
+        commit=standing.commit,
+        metric=ledger.to_metric(loss),
+        tier=standing.tier,
+        peer=peer_id(run.author),
+        runs=standing.confirmations if proven else standing.runs,
+        summary=summary_of(ledger, standing.commit),
+    )
+
+
+def row(ledger: Ledger, record: Record) -> Row:
+    """The record of a result, for people."""
+    result = record.statement
+    assert isinstance(result, Result)
+    return Row(
+        record_id=record.id,
+        created_ms=result.created_ms,
+        commit=result.commit,
+        parent=result.parent,
+        metric=result.metric,
+        status=result.status,
+        origin=result.origin,
+        peer=record.peer_id,
+        tier=result.tier,
+        summary=result.summary or summary_of(ledger, result.commit),
+        standing=level(ledger.standing(result.commit, result.tier)),
+        cpu_seconds=result.cpu_seconds,
+        wall_seconds=result.wall_seconds,
+        memory=result.peak_memory,
+    )
+
+
+def level(standing: Standing | None) -> str:
+    """The highest that a candidate has reached: proven, accepted, promising or nothing."""
+    if standing is None or standing.vetoed:
+        return ""
+    if standing.proven:
+        return "proven"
+    if standing.accepted:
+        return "accepted"
+    return "promising" if standing.promising else ""

@@ -1,0 +1,81 @@
+"""From records to assets: a candidate's asset is its parent's with the record's diff applied, all the way
+from genesis, and its blob id tells whether it is the right one.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from node.lineage import Lineage, Step
+from protocol.commits import blob_id
+from protocol.diffs import apply_diff, decompress
+from protocol.errors import RemoteProtocolError
+from protocol.ledger import Candidate, Ledger
+
+#: Asks peers for the asset of a commit; the check tells the right bytes from others.
+Fetch = Callable[[str, Callable[[bytes], bool]], Awaitable[bytes | None]]
+
+
+class UnavailableError(Exception):
+    """An asset that neither we nor any peer asked could give."""
+
+
+class Assets:
+    """Assets of all candidates in the ledger, wherever they have to come from."""
+
+    def __init__(self, ledger: Ledger, lineage: Lineage, path: str, fetch: Fetch) -> None:
+        self._ledger = ledger
+        self._lineage = lineage
+        self._path = path
+        self._fetch = fetch
+
+    def held(self, commit: str) -> bytes | None:
+        """The asset, where it is at hand or follows from records that are."""
+        asset, missing = self._nearest(commit)
+        for candidate in missing:
+            asset = None if asset is None else self._applied(candidate, asset)
+        return asset
+
+    async def obtain(self, commit: str) -> bytes:
+        """The asset, from then on in the lineage with all that lead to it. Raises UnavailableError."""
+        asset, missing = self._nearest(commit)
+        if asset is None:
+            raise UnavailableError(f"{commit[:12]}: not all its ancestors are known")
+        steps = []
+        for candidate in missing:
+            applied = self._applied(candidate, asset)
+            asset = await self._fetched(candidate) if applied is None else applied
+            assert candidate.parent is not None
+            steps.append(Step(candidate.commit, candidate.parent, asset))
+        await self._lineage.write(steps)
+        return asset
+
+    def _nearest(self, commit: str) -> tuple[bytes | None, list[Candidate]]:
+        """The asset of the nearest ancestor in the lineage, and the candidates from there to ``commit``."""
+        missing: list[Candidate] = []
+        here: str | None = commit
+        while here is not None:
+            asset = self._lineage.asset(here)
+            if asset is not None:
+                return asset, missing[::-1]
+            candidate = self._ledger.candidate(here)
+            if candidate is None:
+                break
+            missing.append(candidate)
+            here = candidate.parent
+        return None, []
+
+    def _applied(self, candidate: Candidate, parent: bytes) -> bytes | None:
+        """``parent`` with the diff of some record of the candidate that leads to its blob."""
+        for diff in {run.result.diff for run in self._ledger.runs(candidate.commit)} - {b""}:
+            try:
+                asset = apply_diff(parent, decompress(diff), self._path)
+            except RemoteProtocolError:
+                continue  # another record of this commit may carry the right one, or a peer has the asset
+            if blob_id(asset) == candidate.blob:
+                return asset
+        return None
+
+    async def _fetched(self, candidate: Candidate) -> bytes:
+        asset = await self._fetch(candidate.commit, lambda data: blob_id(data) == candidate.blob)
+        if asset is None:
+            raise UnavailableError(f"{candidate.commit[:12]}: no diff leads to it and no peer has it")
+        return asset
