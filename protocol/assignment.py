@@ -31,7 +31,7 @@ RECENT_STEPS = 8
 KNOWN_TO = 0.5
 #: What is not proven yet is worth proving when it is this share of all progress; so the proof is never far
 #: behind, and the number of proofs grows with the logarithm of progress only.
-UNPROVEN_SHARE = 0.15
+UNPROVEN_SHARE = 0.25
 #: Expected to succeed with confirmations still allowed: the gain must be this many times the gap they would
 #: need.
 LIKELY = 1.2

@@ -112,13 +112,12 @@ class Book:
         unselected = len(_told(run for o in UNSELECTED for run in _contiguous(slots.get(o, {}))))
         counted = _told(run for origin in COUNT_ORDER for run in _contiguous(slots.get(origin, {})))
         confirmations = _told(_contiguous(slots.get(Origin.CONFIRMATION, {})))
-        if not counted:
-            return False
-        before = self.averages.get(author), self.confirmations.get(author, ())
-        self.averages[author] = average(counted, unselected)
+        before = self.averages.pop(author, None), self.confirmations.pop(author, ())
+        if counted:
+            self.averages[author] = average(counted, unselected)
         if confirmations:
             self.confirmations[author] = confirmations
-        return before != (self.averages[author], confirmations)
+        return before != (self.averages.get(author), confirmations)
 
 
 def _contiguous(runs: Mapping[int, Run]) -> Iterator[Run]:

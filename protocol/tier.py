@@ -10,7 +10,7 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping
 
-from protocol.noise import NO_SPREAD, Noise, yardstick
+from protocol.noise import NO_SPREAD, Noise, Spread, yardstick
 from protocol.rules import Rules
 from protocol.standing import (
     Average,
@@ -33,6 +33,10 @@ _EMPTY = Book()
 def _or_last(value: float | None) -> float:
     """Genesis has its place before anybody measured it: the last one."""
     return math.inf if value is None else value
+
+
+def _spread(average: Average | None) -> Spread:
+    return NO_SPREAD if average is None else average.spread
 
 
 class _Ranking:
@@ -111,8 +115,7 @@ class Tier:
         before = book.averages.get(run.author)
         if not book.add(run):
             return
-        mine = book.averages[run.author]
-        self._noise.replace(run.author, NO_SPREAD if before is None else before.spread, mine.spread)
+        self._noise.replace(run.author, _spread(before), _spread(book.averages.get(run.author)))
         if len(book.averages) > 1:
             for author in book.averages:
                 self._shared.setdefault(author, {})[commit] = None

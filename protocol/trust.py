@@ -44,8 +44,8 @@ def broken_promises(ledger: Ledger, me: bytes) -> frozenset[bytes]:
         yard = ledger.yardstick(tier)
         for commit in ledger.shared(me, tier):
             averages = ledger.averages(commit, tier)
-            mine = averages[me]
-            if mine.failing:
+            mine = averages.get(me)
+            if mine is None or mine.failing:
                 continue  # my own failure may be my machine's
             for author, theirs in averages.items():
                 if author != me:

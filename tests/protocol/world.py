@@ -30,14 +30,20 @@ class World:
     """Names for commits: a candidate is named by its asset, and remembers its parent."""
 
     parents: dict[str, str | None] = field(default_factory=lambda: {"genesis": None})
+    _commits: dict[str, str] = field(default_factory=dict, repr=False)
 
     def child(self, name: str, of: str = "genesis") -> str:
         self.parents[name] = of
         return name
 
     def commit(self, name: str) -> str:
-        parent = self.parents[name]
-        return SCHEME.genesis if parent is None else SCHEME.candidate(self.commit(parent), self.blob(name))
+        if name not in self._commits:
+            parent = self.parents[name]
+            commit = (
+                SCHEME.genesis if parent is None else SCHEME.candidate(self.commit(parent), self.blob(name))
+            )
+            self._commits[name] = commit
+        return self._commits[name]
 
     def blob(self, name: str) -> str:
         return SCHEME.genesis_blob if name == "genesis" else blob_id(name.encode())
