@@ -4,7 +4,7 @@ In this order: what the swarm needs of me (genesis, replications, confirmations,
 ``protocol.assignment``), then my own wins whose base has moved, then the proposer's next edit.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -43,7 +43,7 @@ class View:
     claims: Collection[tuple[bytes, Claim]] = ()
     proposed: Collection[str] = field(default_factory=frozenset)
     rebased: Collection[str] = field(default_factory=frozenset)
-    barred: Collection[str] = field(default_factory=frozenset)
+    barred: Container[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterator
 
 import trio
 
@@ -54,6 +55,10 @@ class Records:
     def sequence(self) -> int:
         """What my next statement must carry."""
         return self._sequence
+
+    def latest(self) -> Iterator[Record]:
+        """All records, the latest to arrive first."""
+        return reversed(list(self.ledger.records()))
 
     def take(self, record: Record) -> bool:
         """Keep a record that came from a peer; False if it is held.

@@ -147,6 +147,8 @@ class Chronicle:
         self.total = 0
         #: when each of my experiments was told
         self.own_ms: list[int] = []
+        #: git blob ids of all assets that were an experiment
+        self.blobs: set[str] = set()
         #: candidates that are edits of mine
         self.proposed: set[str] = set()
         self.by_status: Counter[str] = Counter()
@@ -164,6 +166,7 @@ class Chronicle:
                 self.proposed.add(result.commit)
         self.by_status[result.status.value] += 1
         self.by_origin[result.origin.value] += 1
+        self.blobs.add(result.blob)
         self.last.append(record)
 
 

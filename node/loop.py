@@ -1,0 +1,308 @@
+"""The loop of one node: choose, claim, apply, run, record, publish, and carry wins over to a base that moved.
+
+An experiment is in the journal before it starts and leaves it together with its result, so that a death at
+any instant repeats at most the running experiment.
+"""
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+import trio
+
+from agent.proposer import Context, Trial
+from agent.tunables import read_tunables
+from node.apply import Assets, UnavailableError
+from node.bars import Bars
+from node.choose import Action, Choice, View, choose, common_base, reason_to_stop, search_base
+from node.journal import Flight
+from node.lineage import Step
+from node.outcome import result_of
+from node.parts import Options, Parts
+from node.records import Records
+from node.snapshot import Current, level, summary_of
+from node.think import Idea, Thinker
+from protocol.assignment import Duty
+from protocol.commits import blob_id
+from protocol.diffs import MAX_ASSET_BYTES
+from protocol.records import Claim, Record, Result, run_seed
+from protocol.statements import Origin, Scalar
+from trainer.experiment import Job, Outcome, Progress
+
+log = logging.getLogger(__name__)
+
+#: With nothing to do a node looks again after this long: claims run out and turns pass without a record.
+IDLE_SECONDS = 5.0
+#: An asset that nobody could give is asked for again after this long: peers come and go.
+RETRY_MS = 60_000
+#: The swarm must hear of these at once; losing edits travel by reconciliation only (DESIGN section 8).
+TOLD_AT_ONCE = frozenset({Origin.BASELINE, Origin.REPLICATION, Origin.CONFIRMATION})
+#: What a proposer is shown: enough for a search model, little enough to read in a moment.
+MAX_TRIALS = 400
+
+
+class Swarm(Protocol):
+    """What the loop says to the swarm, and hears from it: ``gossip.swarm.Swarm``."""
+
+    async def publish(self, record: Record) -> None: ...
+    async def claim(self, claim: Claim) -> None: ...
+    def claims(self) -> list[tuple[bytes, Claim]]: ...
+
+
+class Loop:
+    """One experiment at a time, until the program's stopping criterion holds.
+
+    ``live`` gives the public keys of peers of this tier heard lately.
+    """
+
+    def __init__(
+        self, parts: Parts, options: Options, records: Records, assets: Assets, swarm: Swarm, live: "Live"
+    ) -> None:
+        self._parts = parts
+        self._options = options
+        self._records = records
+        self._assets = assets
+        self._swarm = swarm
+        self._live = live
+        self._spec = parts.program.spec
+        self._tier = parts.trainer.device.tier
+        self._bars = Bars(records, foreign=options.foreign)
+        self._thinker = Thinker(parts.proposer, self._context, records.changed)
+        self._rebased = parts.journal.rebases()
+        self._done = 0
+        self._asked = 0
+        self.current: Current | None = None
+
+    async def run(self) -> str:
+        """Work until it is enough, and say why it is."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._thinker.run)
+            await self._resume()
+            while not (why := self._enough()):
+                await self._step(choose(self._view()))
+            nursery.cancel_scope.cancel()
+        log.info("no further experiments: %s", why)
+        return why
+
+    # what to do
+
+    def _view(self) -> View:
+        now_ms = self._parts.clock_ms()
+        return View(
+            ledger=self._records.ledger,
+            me=self._records.me,
+            tier=self._tier,
+            now_ms=now_ms,
+            budget_ms=max(1, round(self._spec.budget_seconds * 1000)),
+            live=self._live(),
+            claims=self._swarm.claims(),
+            proposed=self._records.chronicle.proposed,
+            rebased=self._rebased,
+            barred=self._bars.at(now_ms),
+        )
+
+    def _enough(self) -> str:
+        if self._options.max_experiments is not None and self._done >= self._options.max_experiments:
+            return f"{self._done} experiments done"
+        own_ms = self._records.chronicle.own_ms
+        hours = (self._parts.clock_ms() - own_ms[0]) / 3_600_000 if own_ms else 0.0
+        return reason_to_stop(self._spec.stop, self._view(), own_ms=own_ms, hours=hours)
+
+    async def _step(self, choice: Choice) -> None:
+        match choice.action:
+            case Action.RUN:
+                assert choice.duty is not None
+                await self._run_duty(choice.duty)
+            case Action.REBASE:
+                await self._rebase(choice.commit, choice.base)
+            case Action.ASK if (idea := self._thinker.take()) is not None:
+                await self._try(idea, choice.base)
+            case _:
+                await self._records.changed.wait(IDLE_SECONDS)
+
+    async def _resume(self) -> None:
+        """Run again what was running when this node last ended."""
+        for flight in self._parts.journal.flights():
+            index = self._next_index(flight.commit, flight.origin)
+            asset = self._parts.lineage.asset(flight.commit)
+            if asset is None or index != flight.index or flight.commit in self._bars.at(0):
+                log.info("%s is not resumed: it can't be run any more", _name(flight))
+                self._parts.journal.drop(flight)
+                continue
+            log.info("%s is resumed", _name(flight))
+            await self._execute(flight, asset)
+
+    async def _run_duty(self, duty: Duty) -> None:
+        try:
+            asset = await self._assets.obtain(duty.commit)
+        except UnavailableError as error:
+            log.warning("no %s: %s", duty.origin.value, error)
+            self._bars.put(duty.commit, self._parts.clock_ms() + RETRY_MS)
+            return
+        candidate = self._records.ledger.candidate(duty.commit)
+        flight = Flight(duty.commit, candidate.parent if candidate else None, duty.origin, duty.index)
+        self._parts.journal.begin(flight)
+        await self._execute(flight, asset)
+        if duty.origin is Origin.REPLICATION:
+            self._parts.meters.replication()
+
+    async def _try(self, idea: Idea, base: str) -> None:
+        """Run an idea, first carried over where the base has moved since it was thought of."""
+        asset: bytes | None = idea.edit.asset
+        if idea.base != base:
+            asset = await self._carry(idea.edit.asset, idea.base, base)
+        if asset is None or len(asset) > MAX_ASSET_BYTES or self._taken(asset):
+            log.debug("an idea on %s is dropped: %s", idea.base[:12], idea.edit.summary)
+            return
+        flight = await self._begin(base, asset, Origin.AGENT, idea.edit.summary, idea.edit.hypothesis)
+        await self._execute(flight, asset)
+
+    async def _rebase(self, win: str, onto: str) -> None:
+        """Carry my win over to a base that it was not made on, and run it again; a conflict is dropped."""
+        summary = summary_of(self._records.ledger, win)
+        asset = await self._carry_win(win, onto)
+        outcome = "conflict" if asset is None else "known" if self._taken(asset) else "merged"
+        self._parts.meters.rebase(outcome)
+        log.info("rebase of %s onto %s: %s (%s)", win[:12], onto[:12], outcome, summary)
+        flight = None
+        if asset is not None and outcome == "merged":
+            flight = await self._begin(onto, asset, Origin.REBASE, summary, f"rebase of {win}")
+        self._parts.journal.rebased(win, onto, outcome)
+        self._rebased[win] = outcome
+        if asset is not None and flight is not None:
+            await self._execute(flight, asset)
+
+    async def _carry_win(self, win: str, onto: str) -> bytes | None:
+        try:
+            asset = await self._assets.obtain(win)
+            return await self._carry(asset, common_base(self._records.ledger, win, onto), onto)
+        except UnavailableError as error:
+            log.warning("no rebase: %s", error)
+            return None
+
+    async def _carry(self, asset: bytes, base: str, onto: str) -> bytes | None:
+        """An edit made on ``base``, on ``onto``; None where it conflicts or is too large there."""
+        old, new = await self._assets.obtain(base), await self._assets.obtain(onto)
+        merged = await self._parts.lineage.merge(old, new, asset)
+        return merged if merged is not None and len(merged) <= MAX_ASSET_BYTES else None
+
+    # one experiment
+
+    async def _begin(
+        self, parent: str, asset: bytes, origin: Origin, summary: str, hypothesis: str
+    ) -> Flight:
+        """A new candidate: in the lineage first, then in flight."""
+        await self._assets.obtain(parent)
+        commit = self._parts.program.commits.candidate(parent, blob_id(asset))
+        await self._parts.lineage.write([Step(commit, parent, asset)])
+        flight = Flight(commit, parent, origin, self._next_index(commit, origin), summary, hypothesis)
+        self._parts.journal.begin(flight)
+        return flight
+
+    async def _execute(self, flight: Flight, asset: bytes) -> None:
+        tunables = self._tunables(asset)
+        await self._swarm.claim(
+            Claim(
+                self._parts.clock_ms(), flight.commit, flight.origin, self._tier, tunables,
+                self._spec.budget_seconds,
+            )
+        )  # fmt: skip
+        log.info("%s starts: %s", _name(flight), self._summary(flight))
+        self._show(flight, Progress("starting", 0.0, None, 0.0))
+        seed = run_seed(flight.commit, self._records.me, flight.origin, flight.index)
+        try:
+            outcome = await self._parts.trainer.run(
+                Job(asset, seed), on_progress=lambda progress: self._show(flight, progress)
+            )
+        finally:
+            self.current = None
+        await self._tell(flight, outcome, asset, tunables)
+
+    async def _tell(
+        self, flight: Flight, outcome: Outcome, asset: bytes, tunables: Mapping[str, Scalar]
+    ) -> None:
+        """Record, then publish what the swarm must hear now."""
+        old = b"" if flight.parent is None else await self._assets.obtain(flight.parent)
+        result = result_of(
+            flight, outcome, old=old, asset=asset, path=self._spec.asset, author=self._records.me,
+            device=self._parts.trainer.device, tunables=tunables, sequence=self._records.sequence,
+            created_ms=self._parts.clock_ms(),
+        )  # fmt: skip
+        record = self._records.tell(result, flight)
+        self._done += 1
+        self._parts.meters.experiment(result.origin, result.status, outcome.wall_seconds)
+        standing = level(self._records.ledger.standing(flight.commit, self._tier))
+        log.info("%s %s: %s", _name(flight), self._verdict(result), standing or "no win")
+        if standing or flight.origin in TOLD_AT_ONCE:
+            await self._swarm.publish(record)
+
+    def _show(self, flight: Flight, progress: Progress) -> None:
+        self.current = Current(
+            flight.commit, flight.origin, self._summary(flight), progress.phase, progress.fraction,
+            progress.seconds, self._spec.budget_seconds, progress.loss,
+        )  # fmt: skip
+
+    def _summary(self, flight: Flight) -> str:
+        return flight.summary or summary_of(self._records.ledger, flight.commit)
+
+    def _verdict(self, result: Result) -> str:
+        if result.metric is None:
+            return f"{result.status.value} ({result.failure.strip()[-200:]})"
+        return f"{self._spec.metric_name} {result.metric:.6g} {self._spec.unit}".rstrip()
+
+    # what the proposer may know
+
+    async def _context(self) -> Context | None:
+        base = search_base(self._view())
+        if base is None:
+            return None
+        try:
+            asset = await self._assets.obtain(base.commit)
+        except UnavailableError as error:
+            log.warning("no base to edit: %s", error)
+            self._bars.put(base.commit, self._parts.clock_ms() + RETRY_MS)
+            return None
+        self._asked += 1
+        return Context(
+            program_text=self._spec.instructions,
+            asset_name=self._spec.asset,
+            base=base.commit,
+            asset=asset,
+            tier=self._tier,
+            trials=self._trials(),
+            running=[claim.tunables for _, claim in self._swarm.claims()],
+            taken=self._taken,
+            seed=run_seed(base.commit, self._records.me, Origin.AGENT, self._options.seed + self._asked),
+        )
+
+    def _trials(self) -> list[Trial]:
+        """The latest candidates of my tier, oldest first; hold-outs are no business of a proposer's."""
+        trials: dict[str, Trial] = {}
+        for record in self._records.latest():
+            result = record.result
+            if result is not None and result.tier == self._tier and result.commit not in trials:
+                value = self._records.ledger.value(result.commit, self._tier)
+                trials[result.commit] = Trial(
+                    result.commit, result.tunables, value, result.status, result.tier
+                )
+            if len(trials) == MAX_TRIALS:
+                break
+        return list(trials.values())[::-1]
+
+    def _taken(self, asset: bytes) -> bool:
+        """Whether this asset has been an experiment, of whatever parent."""
+        return blob_id(asset) in self._records.chronicle.blobs
+
+    def _tunables(self, asset: bytes) -> dict[str, Scalar]:
+        return {name: item.value for name, item in read_tunables(asset, self._spec.asset).items()}
+
+    def _next_index(self, commit: str, origin: Origin) -> int:
+        return self._records.ledger.next_index(commit, self._tier, self._records.me, origin)
+
+
+class Live(Protocol):
+    def __call__(self) -> Collection[bytes]: ...
+
+
+def _name(flight: Flight) -> str:
+    return f"{flight.origin.value} of {flight.commit[:12]}"

@@ -1,0 +1,136 @@
+"""One node: ledger, journal, lineage, swarm, trainer and proposer, put together."""
+
+import logging
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import trio
+from trio_typing import TaskStatus
+
+from gossip.swarm import Swarm
+from node.apply import Assets
+from node.keep import KEEP_SECONDS, Keeper, remember_peers
+from node.loop import Loop
+from node.parts import Options, Parts
+from node.records import Records
+from node.snapshot import Snapshot
+from protocol.identity import public_key_of
+from protocol.manifest import pack
+from protocol.records import Presence, Record
+from protocol.statements import MAX_ADDRESSES
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """A node from its parts; it is also what its swarm stores records in and serves assets from.
+
+    ``finished`` is set when the loop has ended; the node goes on serving its peers. Raises UserError where
+    the journal is of another swarm.
+    """
+
+    def __init__(self, parts: Parts, options: Options) -> None:
+        self._parts = parts
+        self._options = options
+        program, journal = parts.program, parts.journal
+        self._packed = pack(program.files)
+        journal.bind(program.swarm_id, self._packed)
+        self.records = Records(journal, program.rules, parts.identity, program.swarm_id)
+        self.swarm = Swarm(
+            parts.transport, self, program.swarm_id, parts.identity, clock_ms=parts.clock_ms,
+            on_rejected=self._on_rejected, presence=self._presence, rng=random.Random(options.seed),
+        )  # fmt: skip
+        tier = parts.trainer.device.tier
+        self._assets = Assets(self.records.ledger, parts.lineage, program.spec.asset, self.swarm.fetch_asset)
+        self._loop = Loop(parts, options, self.records, self._assets, self.swarm, self._live)
+        self._keeper = Keeper(self.records, self._assets, parts.lineage, program.spec, tier)
+        self._blank = Snapshot.of(
+            program, tier, self.records.me, sandbox=options.sandbox, version=options.version
+        )
+        self._started_ms = parts.clock_ms()
+        self._stopped = ""
+        self.finished = trio.Event()
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work and serve until cancelled; started when the swarm is."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.swarm.run)
+            nursery.start_soon(self._keeper.run)
+            nursery.start_soon(self._remember)
+            nursery.start_soon(self._work)
+            task_status.started()
+
+    def snapshot(self) -> Snapshot:
+        transport = self._parts.transport
+        return replace(
+            self._blank.with_ledger(self.records.ledger, self.records.chronicle),
+            addresses=tuple(transport.addresses()),
+            http=self._options.http,
+            peers=tuple(transport.peers()),
+            current=self._loop.current,
+            started_ms=self._started_ms,
+            stopped=self._stopped,
+        )
+
+    async def _work(self) -> None:
+        self._stopped = await self._loop.run()
+        self.finished.set()
+
+    async def _remember(self) -> None:
+        while True:
+            remember_peers(self._parts.transport, self._parts.journal, self._parts.clock_ms())
+            await trio.sleep(KEEP_SECONDS)
+
+    # what the swarm asks of its store
+
+    def ids(self) -> Collection[str]:
+        return self.records.ledger.ids()
+
+    def get(self, record_id: str) -> bytes | None:
+        record = self.records.ledger.get(record_id)
+        return None if record is None else record.wire
+
+    async def ingest(self, record: Record, source: str) -> bool:
+        """Keep a record that ``source`` gave; True if it is new. Raises RemoteProtocolError."""
+        return self.records.take(record)
+
+    def asset(self, commit: str) -> bytes | None:
+        return self._assets.held(commit)
+
+    def program(self) -> bytes | None:
+        return self._packed
+
+    def hello(self) -> Mapping[str, Any]:
+        spec = self._parts.program.spec
+        return {
+            "swarm_id": self._parts.program.swarm_id,
+            "name": spec.name,
+            "founder": spec.founder,
+            "version": self._options.version,
+        }
+
+    # what it says of itself, and hears of others
+
+    def _presence(self) -> Presence:
+        return Presence(
+            created_ms=self._parts.clock_ms(),
+            addresses=tuple(self._parts.transport.addresses()[:MAX_ADDRESSES]),
+            tier=self._parts.trainer.device.tier,
+            version=self._options.version,
+            metrics_address=self._options.metrics_address,
+            records=len(self.records.ledger),
+            peers=len(self._parts.transport.peers()),
+            experiments=len(self.records.chronicle.own_ms),
+        )
+
+    def _live(self) -> Collection[bytes]:
+        """Public keys of peers of this tier heard lately."""
+        tier = self._parts.trainer.device.tier
+        heard = self.swarm.presences()
+        return [public_key_of(peer) for peer, presence in heard.items() if presence.tier == tier]
+
+    def _on_rejected(self, reason: str, peer: str) -> None:
+        log.info("a message from %s was rejected: %s", peer, reason)
+        self._parts.meters.rejected(reason)

@@ -1,0 +1,51 @@
+"""The next edit, thought of while an experiment runs."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from agent.proposer import Context, Edit, Proposer
+from node.records import Signal
+
+#: A proposer that had nothing to propose is asked again after this long, or when a record comes.
+RETRY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Idea:
+    """An edit of the asset at ``base``."""
+
+    base: str
+    edit: Edit
+
+
+class Thinker:
+    """Keeps one idea ahead. ``context`` gives what the proposer may know now, or None without a base."""
+
+    def __init__(
+        self, proposer: Proposer, context: Callable[[], Awaitable[Context | None]], changed: Signal
+    ) -> None:
+        self._proposer = proposer
+        self._context = context
+        self._changed = changed
+        self._idea: Idea | None = None
+        self._taken = Signal()
+
+    def take(self) -> Idea | None:
+        """The idea, where there is one; the next is then being thought of."""
+        idea, self._idea = self._idea, None
+        if idea is not None:
+            self._taken.send()
+        return idea
+
+    async def run(self) -> None:
+        """Think for ever; ``changed`` is sent when an idea is ready."""
+        while True:
+            context = await self._context()
+            edit = None if context is None else await self._proposer.propose(context)
+            if context is None or edit is None:
+                await self._changed.wait(RETRY_SECONDS)
+                continue
+            self._idea = Idea(context.base, edit)
+            self._changed.send()
+            while self._idea is not None:
+                await self._taken.wait(RETRY_SECONDS)

@@ -1,0 +1,120 @@
+"""What to do next follows from the ledger and from what this node has done, and from nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from node.choose import Action, View, choose, common_base, moved_wins, reason_to_stop
+from protocol.ledger import Ledger
+from protocol.statements import Origin
+from tests.protocol.world import SCHEME, TIER, World, ledger_of, peer
+from trainer.program import Stop
+
+BUDGET_MS = 1000
+LATE = 10**9
+
+
+def view(ledger: Ledger, who: str = "me", **changes: object) -> View:
+    base = View(ledger, peer(who).public_key, TIER, now_ms=LATE, budget_ms=BUDGET_MS)
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def started(world: World, who: str = "me") -> list[object]:
+    """Genesis run twice by ``who``."""
+    return [
+        world.result(who, "genesis", 10.0, Origin.BASELINE),
+        world.result(who, "genesis", 10.0, Origin.REPLICATION),
+    ]
+
+
+def accepted(world: World, who: str, name: str, metric: float) -> list[object]:
+    return [world.result(who, name, metric), world.result(who, name, metric, Origin.REPLICATION)]
+
+
+def test_an_empty_ledger_asks_for_genesis(world: World) -> None:
+    choice = choose(view(ledger_of()))
+    assert choice.action is Action.RUN
+    assert choice.duty is not None
+    assert (choice.duty.commit, choice.duty.origin, choice.duty.index) == (SCHEME.genesis, Origin.BASELINE, 0)
+
+
+def test_alone_genesis_is_run_twice_and_then_the_proposer_is_asked(world: World) -> None:
+    first, second = started(world)
+    again = choose(view(ledger_of(first)))
+    assert again.duty is not None
+    assert again.duty.commit == SCHEME.genesis
+    assert choose(view(ledger_of(first, second))) == choose(view(ledger_of(second, first)))
+    choice = choose(view(ledger_of(first, second)))
+    assert (choice.action, choice.base) == (Action.ASK, SCHEME.genesis)
+
+
+def test_a_late_joiner_runs_itself_what_only_one_author_tells(world: World) -> None:
+    world.child("a")
+    ledger = ledger_of(*started(world, "other"), *accepted(world, "other", "a", 5.0))
+    choice = choose(view(ledger, "joiner"))
+    assert choice.action is Action.RUN
+    assert choice.commit == world.commit("a")
+
+
+def test_a_win_whose_base_moved_is_rebased_once_and_the_better_one_stays(world: World) -> None:
+    world.child("mine")
+    world.child("theirs")
+    ledger = ledger_of(
+        *started(world),
+        *accepted(world, "me", "mine", 8.0),
+        *accepted(world, "other", "theirs", 5.0),
+        world.result("me", "theirs", 5.0, Origin.REPLICATION),
+    )
+    mine, theirs = world.commit("mine"), world.commit("theirs")
+    seen = view(ledger, proposed={mine})
+    assert list(moved_wins(seen, theirs)) == [mine]
+    assert list(moved_wins(replace(seen, rebased={mine}), theirs)) == []
+    assert list(moved_wins(view(ledger, proposed={theirs}), mine)) == []  # it is the better one
+    assert common_base(ledger, mine, theirs) == SCHEME.genesis
+
+
+def test_a_win_that_the_incumbent_builds_on_is_not_rebased(world: World) -> None:
+    world.child("a")
+    world.child("b", of="a")
+    ledger = ledger_of(
+        *started(world), *accepted(world, "me", "a", 8.0), *accepted(world, "me", "b", 5.0)
+    )
+    proposed = {world.commit("a"), world.commit("b")}
+    assert list(moved_wins(view(ledger, proposed=proposed), world.commit("b"))) == []
+    assert list(moved_wins(view(ledger, proposed=proposed), world.commit("a"))) == []
+
+
+def test_what_is_barred_is_neither_run_nor_searched_from(world: World) -> None:
+    world.child("a")
+    ledger = ledger_of(*started(world), *accepted(world, "me", "a", 5.0))
+    barred = view(ledger, barred={world.commit("a")})
+    choice = choose(barred)
+    assert (choice.action, choice.base) == (Action.ASK, SCHEME.genesis)
+    nothing = view(ledger, barred={world.commit("a"), SCHEME.genesis})
+    assert choose(nothing).action is Action.WAIT
+
+
+def test_stopping_criteria_hold_with_a_reason(world: World) -> None:
+    world.child("a")
+    ledger = ledger_of(*started(world), *accepted(world, "me", "a", 5.0))
+    seen = view(ledger)
+    never = Stop()
+    assert reason_to_stop(never, seen, own_ms=[0] * 10, hours=99) == ""
+    assert "10 experiments" in reason_to_stop(Stop(experiments=10), seen, own_ms=[0] * 10, hours=0)
+    assert reason_to_stop(Stop(experiments=11), seen, own_ms=[0] * 10, hours=0) == ""
+    assert "hours" in reason_to_stop(Stop(hours=2), seen, own_ms=[], hours=2.1)
+    assert "target" in reason_to_stop(Stop(target=5.5), seen, own_ms=[], hours=0)
+    assert reason_to_stop(Stop(target=4.5), seen, own_ms=[], hours=0) == ""
+    assert "without an accepted" in reason_to_stop(Stop(patience=3), seen, own_ms=[0, 1, 2, 3], hours=0)
+    assert reason_to_stop(Stop(patience=4), seen, own_ms=[0, 1, 2, 3], hours=0) == ""
+
+
+def test_a_target_to_maximise_is_reached_from_below(world: World) -> None:
+    ledger = ledger_of(*started(world), maximize=True)
+    assert reason_to_stop(Stop(target=9.0), view(ledger), own_ms=[], hours=0)
+    assert not reason_to_stop(Stop(target=11.0), view(ledger), own_ms=[], hours=0)
