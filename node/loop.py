@@ -20,7 +20,7 @@ from node.lineage import Step
 from node.outcome import result_of
 from node.parts import Options, Parts
 from node.records import Records
-from node.snapshot import Current, level, summary_of
+from node.snapshot import FIRST_RUNS, Current, level, summary_of
 from node.think import Idea, Thinker
 from protocol.assignment import Duty
 from protocol.commits import blob_id
@@ -123,14 +123,19 @@ class Loop:
     async def _resume(self) -> None:
         """Run again what was running when this node last ended."""
         for flight in self._parts.journal.flights():
-            index = self._next_index(flight.commit, flight.origin)
             asset = self._parts.lineage.asset(flight.commit)
-            if asset is None or index != flight.index or flight.commit in self._bars.at(0):
+            if asset is None or not self._resumable(flight):
                 log.info("%s is not resumed: it can't be run any more", _name(flight))
                 self._parts.journal.drop(flight)
                 continue
             log.info("%s is resumed", _name(flight))
             await self._execute(flight, asset)
+
+    def _resumable(self, flight: Flight) -> bool:
+        """Whether its key is still free, and its code (of a new edit: what the edit is on) may run."""
+        code = flight.parent if flight.origin in FIRST_RUNS else flight.commit
+        free = self._next_index(flight.commit, flight.origin) == flight.index
+        return free and code not in self._bars.at(self._parts.clock_ms())
 
     async def _run_duty(self, duty: Duty) -> None:
         try:

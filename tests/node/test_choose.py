@@ -81,9 +81,7 @@ def test_a_win_whose_base_moved_is_rebased_once_and_the_better_one_stays(world: 
 def test_a_win_that_the_incumbent_builds_on_is_not_rebased(world: World) -> None:
     world.child("a")
     world.child("b", of="a")
-    ledger = ledger_of(
-        *started(world), *accepted(world, "me", "a", 8.0), *accepted(world, "me", "b", 5.0)
-    )
+    ledger = ledger_of(*started(world), *accepted(world, "me", "a", 8.0), *accepted(world, "me", "b", 5.0))
     proposed = {world.commit("a"), world.commit("b")}
     assert list(moved_wins(view(ledger, proposed=proposed), world.commit("b"))) == []
     assert list(moved_wins(view(ledger, proposed=proposed), world.commit("a"))) == []
