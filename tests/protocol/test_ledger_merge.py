@@ -97,8 +97,7 @@ def test_any_order_gives_the_same_picture(
 
 @given(records=RECORDS, changes=RULES)
 @settings(max_examples=30, deadline=None)
-def test_asking_after_every_record_changes_nothing(records: Sequence[Record], changes: dict[str, Any]) ->
-None:
+def test_asking_after_each_record_changes_nothing(records: Sequence[Record], changes: dict[str, Any]) -> None:
     ledger = Ledger(rules(**changes))
     for record in records:
         ledger.add(record)
