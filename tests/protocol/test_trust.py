@@ -1,0 +1,166 @@
+"""What one node believes, whatever the ledger says: liars, sock puppets, and one's own wins."""
+
+import pytest
+
+from protocol.ledger import Ledger
+from protocol.records import Record
+from protocol.statements import Origin
+from protocol.trust import AUDIT_ONE_IN, audits, broken_promises, headline, unchecked, usable_bases
+from tests.protocol.world import TIER, World, ledger_of, peer
+
+BASELINE, REPLICATION, CONFIRMATION = Origin.BASELINE, Origin.REPLICATION, Origin.CONFIRMATION
+ADA, EVE, EVA = (peer(name).public_key for name in ("ada", "eve", "eva"))
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    for name in "abcdefgh":
+        world.child(name)
+    return world
+
+
+def genesis(world: World) -> list[Record]:
+    return [world.result(p, "genesis", 10.0, BASELINE) for p in ("ada", "bob")]
+
+
+def shared(world: World, name: str, loss: float, *authors: str) -> list[Record]:
+    return [world.result(author, name, loss, REPLICATION) for author in authors]
+
+
+def best(ledger: Ledger, me: bytes = ADA) -> str | None:
+    bases = usable_bases(ledger, me=me, tier=TIER)
+    return bases[0].commit if bases else None
+
+
+def shown(ledger: Ledger, me: bytes = ADA) -> str:
+    standing = headline(ledger, me=me)
+    assert standing is not None
+    return standing.commit
+
+
+def test_nothing_is_believed_before_anything_was_run(world: World) -> None:
+    ledger = ledger_of(world.result("bob", "a", 1.0))
+    assert usable_bases(ledger, me=ADA, tier=TIER) == []
+    assert headline(ledger, me=ADA) is None
+
+
+def test_what_two_authors_share_is_believed(world: World) -> None:
+    ledger = ledger_of(*genesis(world), *shared(world, "a", 8.0, "bob", "cyd"))
+    assert best(ledger) == shown(ledger) == world.commit("a")
+    assert not usable_bases(ledger, me=ADA, tier=TIER)[0].own
+
+
+def test_what_one_author_ran_twice_is_not(world: World) -> None:
+    runs = [world.result("eve", "a", 0.1), world.result("eve", "a", 0.1, REPLICATION)]
+    ledger = ledger_of(*genesis(world), *runs)
+    incumbent = ledger.incumbent(TIER)
+    assert incumbent is not None
+    assert incumbent.commit == world.commit("a")  # the ledger counts everybody alike
+    assert best(ledger) == shown(ledger) == world.commit("genesis")
+    assert best(ledger, EVE) == world.commit("a")
+    assert unchecked(ledger, me=ADA, tier=TIER) == world.commit("a")  # so I look for myself
+
+
+def test_what_i_ran_is_believed_where_i_agree(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("eve", "a", 8.0), *shared(world, "a", 8.4, "ada"))
+    assert best(ledger) == world.commit("a")
+    assert usable_bases(ledger, me=ADA, tier=TIER)[0].own
+
+
+def test_sock_puppets_are_caught_by_who_runs_it_again(world: World) -> None:
+    lie = shared(world, "a", 0.1, "eve", "eva")
+    ledger = ledger_of(*genesis(world), *lie)
+    assert best(ledger) == world.commit("a")  # two authors agree, and nobody has looked yet
+    ledger.add(world.result("ada", "a", 11.0, REPLICATION))
+    assert best(ledger) == shown(ledger) == world.commit("genesis")
+    assert broken_promises(ledger, ADA) == {EVE, EVA}
+    for record in shared(world, "b", 0.1, "eve", "eva"):
+        ledger.add(record)
+    assert best(ledger) == shown(ledger) == world.commit("genesis")  # the next lie is not even looked at
+    assert unchecked(ledger, me=ADA, tier=TIER) is None
+
+
+def test_one_who_contradicts_sends_everybody_to_look(world: World) -> None:
+    """bob caught the puppets; cyd, who has run nothing, believes neither side and runs it herself."""
+    cyd = peer("cyd").public_key
+    ledger = ledger_of(
+        *genesis(world), *shared(world, "a", 0.1, "eve", "eva"), *shared(world, "a", 11.0, "bob")
+    )
+    incumbent = ledger.incumbent(TIER)
+    assert incumbent is not None
+    assert incumbent.commit == world.commit("a")  # outvoted
+    assert best(ledger, cyd) == shown(ledger, cyd) == world.commit("genesis")
+    assert unchecked(ledger, me=cyd, tier=TIER) == world.commit("a")
+
+
+def test_a_known_liars_objection_is_not_heeded(world: World) -> None:
+    ledger = ledger_of(
+        *genesis(world), *shared(world, "a", 8.0, "ada", "bob"), *shared(world, "a", 1e9, "eve")
+    )
+    for record in [*shared(world, "b", 7.0, "bob", "cyd"), *shared(world, "b", 1e9, "eve")]:
+        ledger.add(record)
+    assert broken_promises(ledger, ADA) == {EVE}
+    assert best(ledger) == world.commit("b")
+
+
+def test_chance_breaks_no_promise(world: World) -> None:
+    runs = [record for name in "abcdefgh" for record in shared(world, name, 8.0, "ada")]
+    runs += [record for name in "abcdefgh" for record in shared(world, name, 10.5, "bob")]
+    assert broken_promises(ledger_of(*genesis(world), *runs), ADA) == frozenset()
+
+
+def test_my_own_failure_refutes_nobody(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("ada", "a", None), world.result("eve", "a", 8.0))
+    assert broken_promises(ledger, ADA) == frozenset()
+
+
+def test_who_reports_crashes_of_what_runs_is_caught(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("ada", "a", 8.0), world.result("eve", "a", None))
+    assert broken_promises(ledger, ADA) == {EVE}
+
+
+def test_a_clear_win_of_mine_is_searched_from_at_once(world: World) -> None:
+    clear = ledger_of(*genesis(world), world.result("ada", "a", 6.5))
+    assert best(clear) == world.commit("a")
+    assert best(clear, peer("bob").public_key) == world.commit("genesis")
+    assert shown(clear) == world.commit("genesis")  # to search from, not to show
+    doubtful = ledger_of(*genesis(world), world.result("ada", "a", 7.5))
+    assert best(doubtful) == world.commit("genesis")
+
+
+def test_a_clear_win_survives_one_liar_and_not_two_peers(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("ada", "a", 6.0), *shared(world, "a", 1e9, "eve"))
+    assert best(ledger) == world.commit("a")
+    for record in shared(world, "a", 10.4, "bob", "cyd", "dan"):
+        ledger.add(record)
+    assert best(ledger) == world.commit("genesis")
+
+
+def test_who_inflates_genesis_does_not_make_me_search_from_worse(world: World) -> None:
+    """The lie: genesis at 10^9, so that every edit looks like a win over it."""
+    ledger = ledger_of(
+        world.result("ada", "genesis", 10.0, BASELINE), world.result("eve", "genesis", 1e9, BASELINE),
+        *shared(world, "a", 12.0, "eve", "eva"), world.result("ada", "b", 11.0),
+    )  # fmt: skip
+    assert usable_bases(ledger, me=ADA, tier=TIER)[-1].value <= 12.0
+    ledger.add(world.result("ada", "a", 12.0, REPLICATION))
+    assert best(ledger) == world.commit("genesis")
+
+
+def test_a_veto_ends_my_own_win_too(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("ada", "a", 6.5), founder=peer("bob").public_key)
+    ledger.add(world.verdict("bob", "a", approve=False))
+    assert best(ledger) == world.commit("genesis")
+
+
+def test_one_in_four_is_audited(world: World) -> None:
+    commits = [f"{number:040x}" for number in range(2000)]
+    assert sum(audits(ADA, commit) for commit in commits) == pytest.approx(2000 / AUDIT_ONE_IN, rel=0.1)
+    assert [audits(ADA, commit) for commit in commits] != [audits(EVE, commit) for commit in commits]
+    ledger = ledger_of(*genesis(world), *shared(world, "a", 8.0, "bob", "cyd"))
+    a = world.commit("a")
+    checking = [
+        name for name in map(str, range(40)) if unchecked(ledger, me=peer(name).public_key, tier=TIER) == a
+    ]
+    assert len(checking) == sum(audits(peer(name).public_key, a) for name in map(str, range(40))) > 0
