@@ -60,7 +60,7 @@ def body_length(header: bytes, limit: int = MAX_FRAME) -> int:
 
 
 def decode(body: bytes, arrays: bool = True) -> dict[str, Any]:
-    """The map in a frame's body. With ``arrays`` False, one that holds arrays is refused, and numpy not needed."""
+    """The map in a frame's body. With ``arrays`` False one that holds arrays is refused; no numpy then."""
     try:
         message = msgpack.unpackb(
             body,

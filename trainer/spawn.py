@@ -1,0 +1,166 @@
+"""One child process in a sandbox: started with nothing but what its cell names, and killed with all it started."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from trainer import tree
+
+INSIDE = Path(__file__).resolve().parent / "inside"
+#: A tree of some hundred processes is gone within milliseconds; a machine under load gets the rest.
+KILL_SECONDS = 5.0
+#: A checkpoint of the largest model that trains in a minute on a CPU, several times over.
+FILE_BYTES = 4 << 30
+OPEN_FILES = 1024
+#: Foreign code finds these and nothing of ours.
+BASE_ENV: Mapping[str, str] = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one child gets.
+
+    role       module of trainer/inside whose ``main`` runs, and ``config``, its argument
+    workspace  the one folder that it may write to, its current directory and HOME
+    readable   files and folders that it may read, besides the system's and Python's
+    fds        descriptors that it inherits, under the same numbers
+    memory     bytes of data that a process of it may have; 0 is no limit (CUDA reserves far more than it uses)
+    """
+
+    role: str
+    config: Mapping[str, Any]
+    workspace: Path
+    readable: Sequence[Path] = ()
+    fds: Sequence[int] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    memory: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a backend runs a cell: what stands before Python's command line, and what boot.py is told."""
+
+    prefix: Sequence[str]
+    leash: bool
+    drop: bool
+    landlock: Mapping[str, Sequence[str]] | None
+
+
+class Child:
+    """A running child. ``output`` is its standard output and error, together."""
+
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdout is not None
+        self._process = process
+        self.output = process.stdout
+        self.tree = tree.Tree(process.pid)
+
+    @property
+    def pid(self) -> int:
+        """Of the tree's root, which may be the sandbox's own process."""
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """The exit status; 128 and the signal for one that was killed."""
+        code = await self._process.wait()
+        return code if code >= 0 else 128 - code
+
+    async def kill(self) -> None:
+        """Kill the whole tree and wait, for a bounded time, until all of it is gone."""
+        with trio.CancelScope(shield=True):
+            members = self.tree.members()
+            if self._process.stdin is not None:
+                await self._process.stdin.aclose()  # the leash: the supervisor kills what is below it
+                with trio.move_on_after(KILL_SECONDS):
+                    await self._process.wait()
+            if self._process.returncode is None:
+                self._process.kill()
+            for member in members:
+                member.kill()
+            with trio.move_on_after(KILL_SECONDS):
+                await self._process.wait()
+                while any(member.alive() for member in members):
+                    await trio.sleep(0.005)
+            await self.output.aclose()
+
+
+@asynccontextmanager
+async def spawn(plan: Plan, cell: Cell) -> AsyncIterator[Child]:
+    """Start the child; on leaving, however that happens, its tree is killed. Raises OSError."""
+    process = await trio.lowlevel.open_process(
+        [*plan.prefix, *python_command(), json.dumps(_boot_config(plan, cell))],
+        stdin=subprocess.PIPE if plan.leash else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**BASE_ENV, **cell.env, "HOME": str(cell.workspace), "TMPDIR": str(cell.workspace)},
+        cwd=cell.workspace,
+        pass_fds=tuple(cell.fds),
+        close_fds=True,
+        start_new_session=True,
+    )
+    child = Child(process)
+    try:
+        yield child
+    finally:
+        await child.kill()
+
+
+def python_command() -> list[str]:
+    """The interpreter itself, not the environment's link to it: links may lead through closed folders."""
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    return [os.path.realpath(base), "-I", "-B", str(INSIDE / "boot.py")]
+
+
+def python_folders() -> list[Path]:
+    """What a child must read to run Python with the environment's packages."""
+    folders = {Path(os.path.realpath(sys.base_prefix)), INSIDE, *map(Path, _packages())}
+    folders |= {Path(folder).resolve() for folder in folders}
+    return sorted(folder for folder in folders if not folder.is_relative_to("/usr"))
+
+
+def _packages() -> list[str]:
+    """The environment's site-packages."""
+    paths = sysconfig.get_paths()
+    return sorted({paths["purelib"], paths["platlib"]})
+
+
+def _path() -> list[str]:
+    """sys.path for a child: the standard library, then the environment's packages; nothing of the user's."""
+    base = os.path.realpath(sys.base_prefix)
+    standard = [entry for entry in sys.path if os.path.realpath(entry).startswith(base + os.sep)]
+    installed = _packages()
+    return (
+        [entry for entry in standard if "-packages" not in entry]
+        + installed
+        + [entry for entry in standard if "-packages" in entry and entry not in installed]
+    )
+
+
+def _boot_config(plan: Plan, cell: Cell) -> dict[str, Any]:
+    return {
+        "path": _path(),
+        "role": cell.role,
+        "limits": {"memory": cell.memory, "file_bytes": FILE_BYTES, "open_files": OPEN_FILES},
+        "landlock": plan.landlock,
+        "drop": plan.drop,
+        "leash": plan.leash,
+        "config": dict(cell.config),
+    }
+
+
+def killed_by(status: int) -> str:
+    """ "killed by SIGSEGV" or "exit status 3"."""
+    if status > 128 and status - 128 in signal.valid_signals():
+        return f"killed by {signal.Signals(status - 128).name}"
+    return f"exit status {status}"
