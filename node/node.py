@@ -49,6 +49,8 @@ class Node:
         self._blank = Snapshot.of(
             program, tier, self.records.me, sandbox=options.sandbox, version=options.version
         )
+        #: what follows from the ledger, and the number of records that it follows from
+        self._picture = (self._blank, -1)
         self._started_ms = parts.clock_ms()
         self._stopped = ""
         self.finished = trio.Event()
@@ -63,9 +65,11 @@ class Node:
             task_status.started()
 
     def snapshot(self) -> Snapshot:
-        transport = self._parts.transport
+        transport, held = self._parts.transport, len(self.records.ledger)
+        if self._picture[1] != held:
+            self._picture = self._blank.with_ledger(self.records.ledger, self.records.chronicle), held
         return replace(
-            self._blank.with_ledger(self.records.ledger, self.records.chronicle),
+            self._picture[0],
             addresses=tuple(transport.addresses()),
             http=self._options.http,
             peers=tuple(transport.peers()),

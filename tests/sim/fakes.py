@@ -1,7 +1,7 @@
 """What a simulated node has instead of the parts that take real time or a disk. Nothing of it is shipped.
 
-The program is the tests' own ``numbers``: its loss is a known function, and a run adds noise that its seed draws.
-Run under trio's MockClock, training takes virtual seconds.
+The program is the tests' own ``numbers``: its loss is a known function, and a run adds noise that its seed
+draws. Run under trio's MockClock, training takes virtual seconds.
 """
 
 import json
