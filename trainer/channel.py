@@ -43,7 +43,7 @@ class Channel:
     async def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Send a frame, with file descriptors if any. A child that has ended is no error here."""
         data = frames.encode(message, frames.MAX_CONTROL)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds).tobytes())] if fds else []
         try:
             sent = await self._socket.sendmsg([data], rights)
             while sent < len(data):

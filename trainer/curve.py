@@ -1,11 +1,11 @@
-"""The progress curve of a run: (fraction of the budget, training loss), few points, and when it is hopeless."""
+"""The progress curve of a run: (fraction of the budget, training loss), and when a run is hopeless."""
 
 from collections.abc import Sequence
 
 #: As many as a result carries.
 POINTS = 64
-#: From here on a run may be judged by its curve (notes/training.md section 7: with this margin no winner of 20
-#: recorded runs was lost, and 16 to 30 % of the time was saved).
+#: From here on a run may be judged by its curve: with this margin no winner of 20 recorded runs was lost, and
+#: 16 to 30 % of the time was saved.
 EARLY_FRACTION = 0.5
 EARLY_MARGIN = 0.1
 #: Training loss is noisy from batch to batch: compared is the mean over this much of the budget.

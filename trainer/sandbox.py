@@ -1,24 +1,25 @@
-"""Where foreign code runs. Backends are *tried* before they are believed: ``strongest`` runs a real child in each
-that attempts what must not succeed.
+"""Where foreign code runs. Backends are *tried* before they are believed: ``strongest`` runs a real child in
+each that attempts what must not succeed.
 
 What each stops (+), and what it does NOT stop (-):
 
-    bubblewrap  + files other than its workspace, system, Python and what is named; the network; other processes;
-                  the node's environment and descriptors; new name spaces; being left behind at the end
-                - system calls: the kernel's whole surface is there (no seccomp filter yet), AF_VSOCK sockets too
+    bubblewrap  + files other than its workspace, system, Python and what is named; the network; other
+                  processes; the node's environment and descriptors; new name spaces; being left behind
+                - system calls: the kernel's whole surface is there (no seccomp filter yet), AF_VSOCK too
                 - files without end in the workspace, in number and in sum; processes and threads up to the
                   user's limit (none for root); files that it leaves are those of the node's user
     Landlock    + reading and writing files as above; TCP; from ABI 6 signals and abstract sockets outside
                 - UDP, TCP by sendto(MSG_FASTOPEN), MPTCP, listening without bind, sockets in the file system
-                - stat, chmod, chown, utime and xattr of every file that its user owns; priorities and limits of
-                  the user's other processes; names in /proc; for a root node, root's files are its own
-                  (without capabilities)
+                - stat, chmod, chown, utime and xattr of every file that its user owns; priorities and limits
+                  of the user's other processes; names in /proc. For a root node that user is root, without
+                  capabilities
                 - all that bubblewrap does not stop
     none        + only being left behind at the end, and the limits that the kernel holds for one process
                 - everything else; it is used when ``--unsafe-no-sandbox`` was given, and never otherwise
 
-Memory, time and log are bounded by the trainer from outside in all of them, by looking every 50 ms: what happens
-between two looks is only bounded by RLIMIT_DATA. GPU memory is not bounded, and a GPU's driver is exposed.
+Memory, time and log are bounded by the trainer from outside in all of them, by looking every 50 ms: what
+happens between two looks is only bounded by RLIMIT_DATA. GPU memory is not bounded, and a GPU's driver is
+exposed.
 """
 
 import json
@@ -26,7 +27,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,13 @@ PROBE_SECONDS = 60.0
 #: What a probe prints is a short list.
 _PROBE_OUTPUT = 64 * 1024
 _TMP_BYTES = 64 << 20
+#: --as-pid-1: else bwrap's own process is visible inside as process 1.
+_BWRAP_ISOLATION = (
+    *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
+    "--as-pid-1",
+    *("--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--hostname", "sandbox"),
+    *("--proc", "/proc", "--dev", "/dev"),
+)
 _SHM_BYTES = 128 << 20
 _SYSTEM_LINKS = ("/bin", "/sbin", "/lib", "/lib64", "/lib32")
 #: Folders and files of the system that Python, numpy and torch read.
@@ -86,8 +94,7 @@ class Bubblewrap(_Backend):
 
     def plan(self, cell: Cell) -> Plan:
         arguments = [
-            *"--unshare-all --unshare-user --disable-userns --die-with-parent --new-session --as-pid-1".split(),
-            *"--uid 1000 --gid 1000 --cap-drop ALL --hostname sandbox --proc /proc --dev /dev".split(),
+            *_BWRAP_ISOLATION,
             *("--size", str(_SHM_BYTES), "--tmpfs", "/dev/shm", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"),
             *_system_binds(),
             *(part for path in _CPU_TOPOLOGY for part in ("--ro-bind-try", path, path)),
@@ -124,7 +131,7 @@ class Unsafe(_Backend):
 
 
 @dataclass(frozen=True)
-class Trial:
+class Tried:
     """Which sandbox held, and for each stronger one why it did not; ``sandbox`` None where nothing holds."""
 
     sandbox: Sandbox | None
@@ -134,7 +141,7 @@ class Trial:
 BACKENDS: Sequence[Callable[[], Sandbox]] = (Bubblewrap, Landlock)
 
 
-async def strongest(scratch: Path, backends: Sequence[Callable[[], Sandbox]] = BACKENDS) -> Trial:
+async def strongest(scratch: Path, backends: Sequence[Callable[[], Sandbox]] = BACKENDS) -> Tried:
     """The first backend that holds when it is really tried, with workspaces below ``scratch``."""
     reasons: list[str] = []
     for backend in backends:
@@ -145,15 +152,34 @@ async def strongest(scratch: Path, backends: Sequence[Callable[[], Sandbox]] = B
             reasons.append(f"{getattr(backend, 'name', backend)}: {error}")
             continue
         if not wrong:
-            return Trial(sandbox, reasons)
+            return Tried(sandbox, reasons)
         reasons.append(f"{sandbox.name}: {wrong}")
-    return Trial(None, reasons)
+    return Tried(None, reasons)
 
 
 async def probe(sandbox: Sandbox, scratch: Path) -> str:
     """Run a child that tries to break out; what it managed to do, or "" where the sandbox holds."""
+    with _playground(scratch) as (cell, outside):
+        output = b""
+        with trio.move_on_after(PROBE_SECONDS) as limit:
+            async with sandbox.spawn(cell) as child:
+                async for part in child.output:
+                    output = (output + part)[-_PROBE_OUTPUT:]
+                await child.wait()
+        if limit.cancelled_caught:
+            return f"no answer within {PROBE_SECONDS:.0f} s"
+        return "could write outside" if os.path.exists(outside) else _verdict(output)
+
+
+@contextmanager
+def _playground(scratch: Path) -> Iterator[tuple[Cell, str]]:
+    """A probe's cell, with a home that it must not see and a listener that it must not reach, and the path of
+    a file that it must not write."""
     scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="probe-", dir=scratch) as folder, _listener() as port:
+    with (
+        tempfile.TemporaryDirectory(prefix="probe-", dir=scratch) as folder,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
         home, workspace, readable = (Path(folder, name) for name in ("home", "workspace", "readable"))
         home.mkdir()
         workspace.mkdir()
@@ -164,18 +190,10 @@ async def probe(sandbox: Sandbox, scratch: Path) -> str:
             "outside": str(home / "written"),
             "workspace": str(workspace),
             "readable": str(readable),
-            "port": port,
+            "port": listener.getsockname()[1],
             "pid": os.getpid(),
         }
-        output = b""
-        with trio.move_on_after(PROBE_SECONDS) as limit:
-            async with sandbox.spawn(Cell("probe", config, workspace, [readable])) as child:
-                async for part in child.output:
-                    output = (output + part)[-_PROBE_OUTPUT:]
-                await child.wait()
-        if limit.cancelled_caught:
-            return f"no answer within {PROBE_SECONDS:.0f} s"
-        return "could write outside" if (home / "written").exists() else _verdict(output)
+        yield Cell("probe", config, workspace, [readable]), str(home / "written")
 
 
 def _verdict(output: bytes) -> str:
@@ -187,13 +205,6 @@ def _verdict(output: bytes) -> str:
     except (IndexError, ValueError, AssertionError):
         return f"did not start: {lines[-1][:300] if lines else 'no output'}"
     return "; ".join(map(str, wrong))
-
-
-@contextmanager
-def _listener():  # type: ignore[no-untyped-def]
-    """The port of a socket on loopback that accepts connections."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
 
 
 def _system_binds() -> list[str]:

@@ -1,4 +1,4 @@
-"""One child process in a sandbox: started with nothing but what its cell names, and killed with all it started."""
+"""One child process in a sandbox: started with what its cell names alone, killed with all that it started."""
 
 import json
 import os
@@ -19,6 +19,7 @@ from trainer import tree
 INSIDE = Path(__file__).resolve().parent / "inside"
 #: A tree of some hundred processes is gone within milliseconds; a machine under load gets the rest.
 KILL_SECONDS = 5.0
+_LOOK_EVERY = 0.005
 #: A checkpoint of the largest model that trains in a minute on a CPU, several times over.
 FILE_BYTES = 4 << 30
 OPEN_FILES = 1024
@@ -34,7 +35,7 @@ class Cell:
     workspace  the one folder that it may write to, its current directory and HOME
     readable   files and folders that it may read, besides the system's and Python's
     fds        descriptors that it inherits, under the same numbers
-    memory     bytes of data that a process of it may have; 0 is no limit (CUDA reserves far more than it uses)
+    memory     bytes of data that a process of it may have; 0 is no limit (CUDA reserves more than it uses)
     """
 
     role: str
@@ -90,9 +91,8 @@ class Child:
                 member.kill()
             with trio.move_on_after(KILL_SECONDS):
                 await self._process.wait()
-                while any(member.alive() for member in members):
-                    await trio.sleep(0.005)
-            await self.output.aclose()
+                while any(member.alive() for member in members):  # noqa: ASYNC110  /proc has no events
+                    await trio.sleep(_LOOK_EVERY)
 
 
 @asynccontextmanager
@@ -114,6 +114,8 @@ async def spawn(plan: Plan, cell: Cell) -> AsyncIterator[Child]:
         yield child
     finally:
         await child.kill()
+        with trio.CancelScope(shield=True):
+            await child.output.aclose()
 
 
 def python_command() -> list[str]:

@@ -1,9 +1,9 @@
 """CPU seconds and memory of a tree of processes, from /proc.
 
-CPU time is counted twice over and the larger count holds: once as the kernel adds a child's time to the parent
-that waited for it, and once as the sum of what was last seen of every process. The first is exact for honest
-programs; the second catches those who let their children's time be forgotten (SIGCHLD ignored). What lives
-shorter than the time between two looks *and* is never waited for is seen by neither; the wall clock bounds it.
+CPU time is counted in two ways and the larger count holds: as the kernel adds a child's time to the parent
+that waited for it, and as the sum of what was last seen of every process. The first is exact for honest programs;
+the second catches those who let their children's time be forgotten (SIGCHLD ignored). What lives shorter than
+the time between two looks *and* is never waited for is seen by neither; the wall clock bounds it.
 https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
 """
 
@@ -18,7 +18,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Stat:
-    """One process at one moment; seconds of CPU of its own and of children that it waited for, bytes resident."""
+    """A process at one moment: CPU seconds of its own and of children that it waited for, bytes resident."""
 
     pid: int
     parent: int
@@ -56,7 +56,7 @@ class Usage:
 
 
 class Tree:
-    """The processes below and including ``root``. Call ``measure`` often: what is seen once counts for ever."""
+    """The processes below and including ``root``. Call ``measure`` often: what is seen once counts on."""
 
     def __init__(self, root: int) -> None:
         self.root = root

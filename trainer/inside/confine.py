@@ -62,7 +62,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def set_limits(memory: int, file_bytes: int, open_files: int) -> None:
-    """Bounds that the kernel holds for this process and each that it starts; in bytes, ``memory`` 0 is none."""
+    """Bounds that the kernel holds for this process and each that it starts; in bytes, 0 memory is none."""
     for limit, wanted in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, file_bytes),
