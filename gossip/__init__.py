@@ -1,0 +1,14 @@
+"""How it travels: between peers, by topic and by stream.
+
+    transport         the interface: connections, topics, streams
+    memory            an in-memory network behind it, seeded and on any clock
+    libp2p_transport  libp2p behind it; overrides mends its private parts, dialing says why a dial failed
+    seen              a bounded memory of what was met
+    wire              the frames that go over streams
+    hello             who is there, and the program by its hash
+    fetch             assets by commit
+    sync              the exchange of missing records
+    book              addresses heard, and when to dial them
+    live              who is here and what they claim to run
+    swarm             all of it for one swarm
+"""
