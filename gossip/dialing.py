@@ -1,0 +1,104 @@
+"""Addresses and what goes wrong with them, in one clear line each."""
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
+from libp2p.utils.address_validation import get_available_interfaces
+from multiaddr import Multiaddr
+from multiaddr.exceptions import Error as MultiaddrError
+
+from gossip.transport import EXAMPLE, ConnectError
+from protocol.errors import UserError
+
+EXAMPLE_LISTEN = "/ip4/0.0.0.0/tcp/4001"
+
+_FAMILIES = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6}
+_ANY = {"0.0.0.0", "::"}
+_KINDS = ("/ip4/", "/ip6/", "/dns4/", "/dns6/", "/dns/")
+
+
+def parse_dial(address: str) -> Multiaddr:
+    """An address to dial. Raises ConnectError."""
+    try:
+        parsed = Multiaddr(address)
+        names = [protocol.name for protocol in parsed.protocols()]
+    except (MultiaddrError, ValueError):
+        raise ConnectError(f"{address}: not an address; expected one such as {EXAMPLE}") from None
+    if not address.startswith(_KINDS) or names[1:] != ["tcp", "p2p"]:
+        raise ConnectError(f"{address}: only /ip4, /ip6 and /dns4 over /tcp can be dialed, as in {EXAMPLE}")
+    return parsed
+
+
+def parse_listen(address: str) -> Multiaddr:
+    """An address to listen at. Raises UserError, also where its port is taken.
+
+    libp2p listens with SO_REUSEPORT: two nodes of one user would share a port, each getting half of the
+    connections. So the port is tried without first.
+    """
+    try:
+        parsed = Multiaddr(address)
+        names = [protocol.name for protocol in parsed.protocols()]
+    except (MultiaddrError, ValueError):
+        raise UserError(f"cannot listen at {address}: expected one such as {EXAMPLE_LISTEN}") from None
+    if len(names) != 2 or names[0] not in _FAMILIES or names[1] != "tcp":
+        raise UserError(f"cannot listen at {address}: expected one such as {EXAMPLE_LISTEN}")
+    try:
+        with socket.socket(_FAMILIES[names[0]], socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((parsed.value_for_protocol(names[0]), int(parsed.value_for_protocol("tcp"))))
+            probe.listen(1)
+    except OSError as error:
+        raise UserError(f"cannot listen at {address}: {_reason(error)}") from None
+    return parsed
+
+
+def reachable_at(bound: Multiaddr) -> Iterator[str]:
+    """Where others may dial what is bound: all interfaces, those that others can see first."""
+    name = next(iter(bound.protocols())).name
+    host, port = bound.value_for_protocol(name), int(bound.value_for_protocol("tcp"))
+    if host not in _ANY:
+        yield str(bound)
+        return
+    found = [str(one) for one in get_available_interfaces(port) if str(one).startswith(f"/{name}/")]
+    yield from sorted(found, key=lambda address: (is_loopback(address), address))
+
+
+def is_loopback(address: str) -> bool:
+    return address.startswith(("/ip4/127.", "/ip6/::1/"))
+
+
+def why(error: BaseException) -> str:
+    """Why a dial failed, from the innermost cause that says something."""
+    reasons = [_said(cause) for cause in _causes(error)]
+    return next((reason for reason in reasons if reason), "it does not answer as a node does")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and all that led to it, the innermost first."""
+    if error is None:
+        return
+    for inner in (*getattr(error, "errors", ()), *getattr(error, "exceptions", ())):
+        yield from _causes(inner)
+    yield from _causes(error.__cause__ or error.__context__)
+    yield error
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, PeerIDMismatchesPubkey):
+        return "another peer answers there; its id is " + str(error).rsplit("=", 1)[-1]
+    if isinstance(error, OSError) and error.errno is not None:
+        return _reason(error)
+    if "resolve" in str(error):
+        return "its name is not known"
+    return ""
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "its port is in use"
+    if isinstance(error, socket.gaierror):
+        return "its name is not known"
+    return os.strerror(error.errno).lower() if error.errno is not None else str(error)

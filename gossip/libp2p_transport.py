@@ -1,0 +1,313 @@
+"""libp2p behind the transport interface: noise and yamux over TCP, GossipSub for topics.
+
+Runs under trio alone and as a guest of another loop. The settings that are not libp2p's own defaults say why.
+"""
+
+import logging
+import struct
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import trio
+from libp2p import new_host
+from libp2p.abc import INotifee
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.config import ConnectionConfig
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.pubsub.gossipsub import GossipSub
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.tools.anyio_service import background_trio_service
+from libp2p.transport.tcp.tcp import TCP
+from multiaddr import Multiaddr
+
+from gossip.dialing import parse_dial, parse_listen, reachable_at, why
+from gossip.overrides import SafePubsub, end_inbound, guard_streams
+from gossip.transport import (
+    CLOSE_SECONDS,
+    INBOX,
+    MAX_MESSAGE_BYTES,
+    ConnectError,
+    Handler,
+    Inbox,
+    Stream,
+    Validator,
+    accepts,
+    peer_of,
+    serve,
+)
+from protocol.errors import LocalProtocolError, RemoteProtocolError, UserError
+from protocol.identity import Identity
+
+log = logging.getLogger(__name__)
+
+#: A dial through a slow relay of names and a far handshake; who takes longer is not there.
+DIAL_SECONDS = 10.0
+#: Two round trips; a peer that is this slow to agree on a protocol is stuck.
+OPEN_SECONDS = 10.0
+#: ``read_exactly`` gives up after 101 reads, and one large write holds the connection: so in pieces.
+CHUNK = 256 * 1024
+READ_BYTES = 64 * 1024
+#: Every node forwards to so many; ``DEGREE_HIGH`` is over the number of peers that a swarm dials, since a
+#: peer pruned from a mesh was measured to hear nothing at all.
+DEGREE, DEGREE_LOW, DEGREE_HIGH = 8, 6, 24
+HEARTBEAT_SECONDS = 1
+#: After a prune; the 60 s of the default would keep a healed swarm apart.
+BACK_OFF_SECONDS = 10
+#: More than a node needs to be well connected, few enough for a small machine.
+MAX_CONNECTIONS = 200
+
+_LENGTH = struct.Struct(">I")
+
+
+@asynccontextmanager
+async def open_transport(
+    identity: Identity, listen: Sequence[str] = (), announce: Sequence[str] = ()
+) -> "AsyncIterator[Libp2pTransport]":
+    """A running node of the network; with nothing to ``listen`` at it only dials out, and takes full part.
+
+    ``announce`` are further addresses at which others may dial it (behind a NAT, in a container), without
+    ``/p2p/``. Raises UserError where it can't listen.
+    """
+    logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # its errors are every peer that does not answer
+    bound = [parse_listen(address) for address in listen]
+    host = _host(identity)
+    router = GossipSub(
+        [TProtocol("/meshsub/1.1.0")],
+        DEGREE,
+        DEGREE_LOW,
+        DEGREE_HIGH,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        prune_back_off=BACK_OFF_SECONDS,
+        adaptive_gossip_enabled=False,  # it may slow the heartbeat down to a minute
+        spam_protection_enabled=False,  # counts by forwarder, 10 a second: it would mute a busy hub
+        eclipse_protection_enabled=False,  # wants three IP addresses in a mesh; a lab has one
+    )
+    pubsub = SafePubsub(host, router)
+    transport = Libp2pTransport(identity.peer_id, host, pubsub, announce)
+    async with (
+        host.run(listen_addrs=[]),
+        background_trio_service(pubsub),
+        background_trio_service(router),
+        transport.running(),
+    ):
+        try:
+            await pubsub.wait_until_ready()
+            await _listen(host, bound)  # last: a peer that comes before pubsub is up ends it
+            yield transport
+        finally:
+            with trio.move_on_after(CLOSE_SECONDS) as scope:
+                scope.shield = True
+                await host.close()  # the end of ``run`` alone leaves sockets open
+
+
+def _host(identity: Identity) -> Any:
+    keys = create_new_key_pair(identity.seed)
+    noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
+    host = new_host(
+        key_pair=keys,
+        sec_opt={NOISE: noise},  # the default also takes plaintext, where a peer may claim to be any other
+        muxer_opt={TProtocol(YAMUX): Yamux},
+        transports=[TCP(dns_max_retries=1)],
+        connection_config=ConnectionConfig(
+            max_connections=MAX_CONNECTIONS,
+            high_watermark=MAX_CONNECTIONS,
+            low_watermark=0,  # nobody but us decides whom to dial
+            min_connections=0,
+        ),
+        disable_identify_address_discovery=True,
+    )
+    guard_streams(host)
+    end_inbound(host.get_network())
+    return host
+
+
+async def _listen(host: Any, bound: Sequence[Multiaddr]) -> None:
+    for address in bound:
+        if not await host.get_network().listen(address):
+            raise UserError(f"cannot listen at {address}")
+
+
+class Libp2pTransport:
+    """``Transport`` over a libp2p host; made by ``open_transport``."""
+
+    def __init__(self, peer_id: str, host: Any, pubsub: SafePubsub, announce: Sequence[str]) -> None:
+        self._peer_id = peer_id
+        self._host = host
+        self._network = host.get_network()
+        self._pubsub = pubsub
+        self._announce = list(announce)
+        self._dialed: dict[str, str] = {}
+        self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
+        self._network.register_notifee(_Arrivals(self._arrived))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Until the end: channels are closed then, so that their readers end too."""
+        try:
+            yield
+        finally:
+            self._arrived.close()
+
+    @property
+    def peer_id(self) -> str:
+        return self._peer_id
+
+    def addresses(self) -> list[str]:
+        bound = self._host.get_transport_addrs()
+        found = [*self._announce, *(address for one in bound for address in reachable_at(one))]
+        return [f"{address}/p2p/{self._peer_id}" for address in dict.fromkeys(found)]
+
+    def peers(self) -> list[str]:
+        connections = self._network.get_connections_map()
+        return [str(peer) for peer, some in connections.items() if any(not one.is_closed for one in some)]
+
+    def peer_address(self, peer: str) -> str | None:
+        return self._dialed.get(peer) if peer in self.peers() else None
+
+    def arrivals(self) -> trio.MemoryReceiveChannel[str]:
+        return self._arrivals
+
+    async def connect(self, address: str) -> str:
+        peer = peer_of(address)
+        if peer == self._peer_id:
+            raise ConnectError(f"{address}: that is this node's own address")
+        info = info_from_p2p_addr(parse_dial(address))
+        if peer not in self.peers():
+            await self._dial(address, info)
+            self._dialed[peer] = address
+        return peer
+
+    async def _dial(self, address: str, info: Any) -> None:
+        self._network.unblock_peer(info.peer_id)  # a dial that failed bars the peer for a minute
+        self._network.peerstore.clear_addrs(info.peer_id)  # it would dial another address that it knows
+        try:
+            with trio.fail_after(DIAL_SECONDS):
+                await self._host.connect(info)
+        except trio.TooSlowError:
+            raise ConnectError(f"{address}: cannot reach it within {DIAL_SECONDS:g} seconds") from None
+        except (BaseLibp2pError, OSError) as error:
+            raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
+
+    async def disconnect(self, peer: str) -> None:
+        with trio.move_on_after(CLOSE_SECONDS) as scope:
+            scope.shield = True
+            await self._host.disconnect(ID.from_base58(peer))
+
+    async def subscribe(self, topic: str, validator: Validator) -> Inbox:
+        if topic in self._pubsub.topic_validators:
+            raise LocalProtocolError(f"already subscribed to {topic}")
+        send, receive = trio.open_memory_channel[tuple[str, bytes]](INBOX)
+        check = _checker(self._host.get_id(), validator, send)
+        self._pubsub.set_topic_validator(topic, check, is_async_validator=False)
+        await self._pubsub.subscribe(topic)
+        return receive
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise LocalProtocolError(f"a message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
+        await self._pubsub.publish(topic, data)
+
+    def handle(self, protocol: str, handler: Handler) -> None:
+        async def serve_one(stream: Any) -> None:
+            await serve(handler, Libp2pStream(stream))
+
+        self._host.set_stream_handler(TProtocol(protocol), serve_one)
+
+    async def open(self, peer: str, protocol: str) -> Stream:
+        if peer not in self.peers():
+            raise RemoteProtocolError("stream", f"not connected to {peer}")
+        try:
+            with trio.fail_after(OPEN_SECONDS):
+                stream = await self._host.new_stream(ID.from_base58(peer), [TProtocol(protocol)])
+        except (BaseLibp2pError, OSError, trio.TooSlowError) as error:
+            raise RemoteProtocolError("stream", f"{peer} does not open {protocol}: {error}") from None
+        return Libp2pStream(stream)
+
+
+class Libp2pStream:
+    """Frames over a libp2p stream: four bytes of length, big-endian, and so many bytes."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._read = bytearray()
+
+    @property
+    def peer(self) -> str:
+        return str(self._stream.muxed_conn.peer_id)
+
+    async def send(self, frame: bytes) -> None:
+        data = memoryview(_LENGTH.pack(len(frame)) + frame)
+        try:
+            for start in range(0, len(data), CHUNK):
+                await self._stream.write(bytes(data[start : start + CHUNK]))
+        except (BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise RemoteProtocolError("stream", f"closed by the peer: {error}") from None
+
+    async def receive(self, max_bytes: int) -> bytes:
+        await self._fill(_LENGTH.size)
+        (size,) = _LENGTH.unpack(self._take(_LENGTH.size))
+        if size > max_bytes:
+            raise RemoteProtocolError("oversize", f"a frame of {size} bytes, at most {max_bytes}")
+        await self._fill(size)
+        return self._take(size)
+
+    async def aclose(self) -> None:
+        with suppress(BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._stream.close()
+
+    async def _fill(self, size: int) -> None:
+        while len(self._read) < size:
+            try:
+                piece = await self._stream.read(READ_BYTES)
+            except (BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise RemoteProtocolError("stream", f"closed by the peer: {error}") from None
+            if not piece:
+                raise RemoteProtocolError("stream", "closed by the peer")
+            self._read += piece
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._read[:size])
+        del self._read[:size]
+        return taken
+
+
+class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
+    """Tells of connections; what it leaves lying is found by looking at ``peers``."""
+
+    def __init__(self, arrived: trio.MemorySendChannel[str]) -> None:
+        self._arrived = arrived
+
+    async def connected(self, network: Any, conn: Any) -> None:
+        with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._arrived.send_nowait(str(conn.muxed_conn.peer_id))
+
+    async def disconnected(self, network: Any, conn: Any) -> None: ...
+    async def opened_stream(self, network: Any, stream: Any) -> None: ...
+    async def closed_stream(self, network: Any, stream: Any) -> None: ...
+    async def listen(self, network: Any, multiaddr: Any) -> None: ...
+    async def listen_close(self, network: Any, multiaddr: Any) -> None: ...
+
+
+def _checker(
+    me: Any, validator: Validator, inbox: trio.MemorySendChannel[tuple[str, bytes]]
+) -> Callable[[Any, Any], bool]:
+    """libp2p's validator, which delivers too: it is asked once for each new message that is well signed."""
+
+    def check(forwarder: Any, message: Any) -> bool:
+        if forwarder == me:
+            return True
+        if not accepts(validator, str(forwarder), message.data):
+            return False
+        with suppress(trio.WouldBlock, trio.BrokenResourceError):
+            inbox.send_nowait((str(forwarder), message.data))
+        return True
+
+    return check

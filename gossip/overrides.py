@@ -1,0 +1,107 @@
+"""Mends of py-libp2p 0.8.1, all of them, each with the trouble it is for. pyproject.toml pins that version;
+on another one read this file against the new source first (tests/gossip/test_traps.py says what must hold).
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from libp2p.network.exceptions import SwarmException
+from libp2p.pubsub.pubsub import Pubsub
+
+log = logging.getLogger(__name__)
+
+#: Messages that wait for one slow peer before more are dropped. 32 upstream: a burst of records is longer.
+OUTBOX = 512
+
+Deliver = Callable[[Any, Any], bool]
+
+
+def message_id(message: Any) -> bytes:
+    """By content, so that one record by several publishers, or again after a restart, is one message."""
+    topics = "\0".join(message.topicIDs).encode()
+    return hashlib.sha256(topics + b"\0" + message.data).digest()
+
+
+class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types
+    """Pubsub that no peer can end, and that loses less.
+
+    Upstream: ``counter`` starts at whole seconds, so a node that published faster than one message a second
+    repeats its sequence numbers after a restart, and peers drop them as seen or as equivocation.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, msg_id_constructor=message_id, **kwargs)
+        self.counter = time.time_ns()
+
+    async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
+        """Upstream: a message with a malformed sender or key raises in a task of the service and ends the
+        host.
+        """
+        try:
+            await super().push_msg(msg_forwarder, msg)
+        except Exception as error:
+            if msg_forwarder == self.my_id:
+                raise
+            log.info("a message by %s failed: %r", msg_forwarder, error)
+
+    async def stream_handler(self, stream: Any) -> None:
+        """Upstream: bytes that are no protobuf raise through the connection's nursery and end the host."""
+        try:
+            await super().stream_handler(stream)
+        except Exception as error:
+            peer = stream.muxed_conn.peer_id
+            log.info("the gossip stream by %s failed: %r", peer, error)
+            await stream.reset()
+            self._handle_dead_peer(peer)
+
+    def notify_subscriptions(self, publish_message: Any) -> None:
+        """Nothing: the validator has delivered it.
+
+        Upstream: a queue of 32 messages for each topic, beyond which they are dropped.
+        """
+
+    async def _handle_new_peer(self, peer_id: Any) -> None:
+        """Upstream: the queue to a peer holds 32 messages, and no argument says otherwise."""
+        await super()._handle_new_peer(peer_id)
+        queue = self.peer_queues.get(peer_id)
+        if queue is not None:
+            queue._queue.max_size = OUTBOX
+
+
+def guard_streams(host: Any) -> None:
+    """Let no stream handler raise.
+
+    Upstream: an exception in one, ours or its own (a peer that garbles the choice of a protocol), goes
+    through the connection's nursery and ends the host.
+    """
+    original = host._swarm_stream_handler
+
+    async def handle(stream: Any) -> None:
+        try:
+            await original(stream)
+        except Exception as error:
+            log.info("a stream by %s failed: %r", stream.muxed_conn.peer_id, error)
+            await stream.reset()
+
+    host.get_network().set_stream_handler(handle)
+
+
+def end_inbound(network: Any) -> None:
+    """Let the task of an inbound connection end with the connection.
+
+    Upstream: it waits for the end of the host, so each inbound connection leaks a task and a token of the
+    limiter of inbound connections, and after 300 of them the node accepts no more until it restarts.
+    """
+    original = network.upgrade_inbound_raw_conn
+
+    async def upgrade_and_wait(raw: Any, address: Any) -> Any:
+        muxed = await original(raw, address)
+        for connection in network.get_connections(muxed.peer_id):
+            if connection.muxed_conn is muxed:
+                await connection.event_closed.wait()
+        raise SwarmException("the connection has ended")
+
+    network.upgrade_inbound_raw_conn = upgrade_and_wait
