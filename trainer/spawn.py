@@ -61,10 +61,12 @@ class Plan:
 class Child:
     """A running child. ``output`` is its standard output and error, together."""
 
-    def __init__(self, process: trio.Process) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None
         self._process = process
-        self.output = process.stdout
+        self._ended = os.pidfd_open(process.pid)
+        self.output = trio.lowlevel.FdStream(os.dup(process.stdout.fileno()))
+        process.stdout.close()
         self.tree = tree.Tree(process.pid)
 
     @property
@@ -74,7 +76,8 @@ class Child:
 
     async def wait(self) -> int:
         """The exit status; 128 and the signal for one that was killed."""
-        code = await self._process.wait()
+        while (code := self._process.poll()) is None:
+            await trio.lowlevel.wait_readable(self._ended)
         return code if code >= 0 else 128 - code
 
     async def kill(self) -> None:
@@ -82,23 +85,33 @@ class Child:
         with trio.CancelScope(shield=True):
             members = self.tree.members()
             if self._process.stdin is not None:
-                await self._process.stdin.aclose()  # the leash: the supervisor kills what is below it
+                self._process.stdin.close()  # the leash: the supervisor kills what is below it
                 with trio.move_on_after(KILL_SECONDS):
-                    await self._process.wait()
-            if self._process.returncode is None:
+                    await self.wait()
+            if self._process.poll() is None:
                 self._process.kill()
             for member in members:
                 member.kill()
             with trio.move_on_after(KILL_SECONDS):
-                await self._process.wait()
+                await self.wait()
                 while any(member.alive() for member in members):  # noqa: ASYNC110  /proc has no events
                     await trio.sleep(_LOOK_EVERY)
+
+    async def aclose(self) -> None:
+        await self.kill()
+        os.close(self._ended)
+        with trio.CancelScope(shield=True):
+            await self.output.aclose()
 
 
 @asynccontextmanager
 async def spawn(plan: Plan, cell: Cell) -> AsyncIterator[Child]:
-    """Start the child; on leaving, however that happens, its tree is killed. Raises OSError."""
-    process = await trio.lowlevel.open_process(
+    """Start the child; on leaving, however that happens, its tree is killed. Raises OSError.
+
+    It is started from this thread and not, as trio would, from a worker: bwrap's child asks to be killed when
+    the *thread* that started it ends, and a worker that is idle ends after ten seconds.
+    """
+    process = subprocess.Popen(  # noqa: ASYNC220  a few milliseconds, and see above
         [*plan.prefix, *python_command(), json.dumps(_boot_config(plan, cell))],
         stdin=subprocess.PIPE if plan.leash else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -113,9 +126,7 @@ async def spawn(plan: Plan, cell: Cell) -> AsyncIterator[Child]:
     try:
         yield child
     finally:
-        await child.kill()
-        with trio.CancelScope(shield=True):
-            await child.output.aclose()
+        await child.aclose()
 
 
 def python_command() -> list[str]:

@@ -1,9 +1,10 @@
 """CPU seconds and memory of a tree of processes, from /proc.
 
 CPU time is counted in two ways and the larger count holds: as the kernel adds a child's time to the parent
-that waited for it, and as the sum of what was last seen of every process. The first is exact for honest programs;
-the second catches those who let their children's time be forgotten (SIGCHLD ignored). What lives shorter than
-the time between two looks *and* is never waited for is seen by neither; the wall clock bounds it.
+that waited for it, and as the sum of what was last seen of every process. The first is exact for honest
+programs; the second catches those who let their children's time be forgotten (SIGCHLD ignored). What lives
+shorter than the time between two looks *and* is never waited for is seen by neither; the wall clock bounds
+it.
 https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
 """
 
