@@ -214,14 +214,24 @@ class Loop:
         )  # fmt: skip
         log.info("%s starts: %s", _name(flight), self._summary(flight))
         self._show(flight, Progress("starting", 0.0, None, 0.0))
-        seed = run_seed(flight.commit, self._records.me, flight.origin, flight.index)
         try:
             outcome = await self._parts.trainer.run(
-                Job(asset, seed), on_progress=lambda progress: self._show(flight, progress)
+                self._job(flight, asset), on_progress=lambda progress: self._show(flight, progress)
             )
         finally:
             self.current = None
         await self._tell(flight, outcome, asset, tunables)
+
+    def _job(self, flight: Flight, asset: bytes) -> Job:
+        """A new edit may be stopped early where it falls behind its base; other runs go to their end."""
+        new = flight.origin in FIRST_RUNS and flight.parent is not None
+        runs = self._records.ledger.runs(flight.parent or "", self._tier) if new else ()
+        return Job(
+            asset,
+            run_seed(flight.commit, self._records.me, flight.origin, flight.index),
+            stop_early=new,
+            incumbent_curve=max((run.result.curve for run in runs), key=len, default=()),
+        )
 
     async def _tell(
         self, flight: Flight, outcome: Outcome, asset: bytes, tunables: Mapping[str, Scalar]

@@ -1,0 +1,235 @@
+"""Whole nodes: what one finds becomes what the other starts from."""
+
+import logging
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from agent.tunables import read_tunables
+from gossip.memory import MemoryNetwork
+from node.journal import Journal
+from node.lineage import GitLineage
+from protocol.records import Record, Result, open_record
+from protocol.statements import Origin, Scalar, Status
+from tests.node.nodes import NUMBERS, Built, build, until
+from tests.sim.fakes import FakeTrainer
+from trainer.experiment import Job, Outcome
+from trainer.program import Program, Stop
+
+GENESIS = NUMBERS.commits.genesis
+WIN = {"x": 0.7}
+OTHER = {"y": 0.2}
+
+
+@pytest.fixture
+def network() -> MemoryNetwork:
+    return MemoryNetwork(seed=1)
+
+
+def incumbent(one: Built) -> str:
+    best = one.snapshot().incumbent
+    return "" if best is None else best.commit
+
+
+def origins(one: Built) -> set[str]:
+    return set(one.snapshot().by_origin)
+
+
+async def test_a_win_on_one_becomes_the_base_of_the_other(
+    autojump_clock: MockClock, network: MemoryNetwork, tmp_path: Path
+) -> None:
+    with closing(GitLineage(tmp_path / "a", NUMBERS.commits)) as mine:
+        finder = build(network, 1, WIN, lineage=mine)
+        with closing(GitLineage(tmp_path / "b", NUMBERS.commits)) as theirs:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(finder.node.run)
+                other = build(network, 2, lineage=theirs, bootstrap=finder.snapshot().addresses)
+                await nursery.start(other.node.run)
+                await until(lambda: bool(other.script.bases - {GENESIS}), 3600, other)
+                await until(lambda: incumbent(finder) == incumbent(other) != GENESIS, 3600, other)
+                nursery.cancel_scope.cancel()
+            found = incumbent(finder)
+            assert other.script.contexts[-1].base == found
+            assert theirs.asset(found) == mine.asset(found) is not None
+    assert Origin.REPLICATION.value in origins(finder)
+
+
+async def test_a_win_whose_base_moved_is_merged_and_run_again(
+    autojump_clock: MockClock, network: MemoryNetwork
+) -> None:
+    finder, other = build(network, 1, WIN), build(network, 2, OTHER)
+    async with trio.open_nursery() as nursery:
+        for one in (finder, other):
+            await nursery.start(one.node.run)
+        await finder.parts.transport.connect(other.snapshot().addresses[0])
+        await until(lambda: Origin.REBASE.value in origins(finder), 3600, finder)
+        await until(lambda: incumbent(finder) == incumbent(other), 3600, finder)
+        await until(lambda: numbers(finder, incumbent(finder)) == {**WIN, **OTHER}, 3600, finder)
+        nursery.cancel_scope.cancel()
+    assert "merged" in finder.tally.rebases + other.tally.rebases
+    assert "conflict" not in finder.tally.rebases + other.tally.rebases
+
+
+def numbers(one: Built, commit: str) -> dict[str, Scalar]:
+    """What the asset at ``commit`` has for x and y."""
+    tunables = read_tunables(one.node.asset(commit) or b"{}", NUMBERS.spec.asset)
+    return {name: tunables[name].value for name in ("x", "y") if name in tunables}
+
+
+async def test_a_win_that_conflicts_is_dropped_counted_and_said(
+    autojump_clock: MockClock, network: MemoryNetwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    finder, other = build(network, 1, {"x": 0.7}), build(network, 2, {"x": 0.62})
+    async with trio.open_nursery() as nursery:
+        for one in (finder, other):
+            await nursery.start(one.node.run)
+        await finder.parts.transport.connect(other.snapshot().addresses[0])
+        await until(lambda: bool(other.tally.rebases), 3600, other)
+        await until(lambda: incumbent(finder) == incumbent(other), 3600, finder)
+        nursery.cancel_scope.cancel()
+    assert other.tally.rebases == ["conflict"]
+    assert list(other.parts.journal.rebases().values()) == ["conflict"]
+    assert "conflict" in caplog.text
+    assert Origin.REBASE.value not in origins(other)
+
+
+async def test_without_a_sandbox_a_peers_code_is_refused_and_its_records_kept(
+    autojump_clock: MockClock, network: MemoryNetwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    finder, careful = build(network, 1, WIN), build(network, 2, OTHER, foreign=False)
+    async with trio.open_nursery() as nursery:
+        for one in (finder, careful):
+            await nursery.start(one.node.run)
+        await finder.parts.transport.connect(careful.snapshot().addresses[0])
+        await until(lambda: incumbent(careful) != GENESIS and "no sandbox" in caplog.text, 3600, careful)
+        await trio.sleep(20 * NUMBERS.spec.budget_seconds)
+        nursery.cancel_scope.cancel()
+    ran = {result.commit for result in own_results(careful)}
+    theirs = finder.node.records.chronicle.proposed
+    assert theirs
+    assert not ran & theirs
+    assert careful.node.records.ledger.runs(next(iter(theirs)))
+
+
+def own_results(one: Built) -> list[Result]:
+    records = one.node.records
+    return [record.result for record in records.latest() if record.author == records.me and record.result]
+
+
+class Stuck(FakeTrainer):
+    """Gets as far as starting the n-th run."""
+
+    def __init__(self, until_run: int) -> None:
+        super().__init__(NUMBERS.spec.budget_seconds, 0.0)
+        self._left = until_run
+        self.stuck = trio.Event()
+        self.seeds: list[int] = []
+
+    async def run(self, job: Job, on_progress: object = None) -> Outcome:
+        self.seeds.append(job.seed)
+        self._left -= 1
+        if self._left == 0:
+            self.stuck.set()
+            await trio.sleep_forever()
+        return await super().run(job)
+
+
+async def test_what_was_running_is_run_again_under_the_same_key(
+    autojump_clock: MockClock, network: MemoryNetwork, tmp_path: Path
+) -> None:
+    trainer = Stuck(3)
+    with closing(GitLineage(tmp_path / "lineage", NUMBERS.commits)) as lineage:
+        journal = Journal(tmp_path / "journal.db")
+        first = build(network, 1, WIN, journal=journal, trainer=trainer, lineage=lineage)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(first.node.run)
+            await trainer.stuck.wait()
+            nursery.cancel_scope.cancel()  # what is in the journal is what kill -9 would have left
+        (flight,) = journal.flights()
+        told = set(first.node.ids())
+        journal.close()
+        with closing(Journal(tmp_path / "journal.db")) as reopened:
+            fresh = Stuck(-1)
+            again = build(
+                MemoryNetwork(seed=2), 1, journal=reopened, trainer=fresh, lineage=lineage, max_experiments=1
+            )
+            assert set(again.node.ids()) == told
+            async with trio.open_nursery() as nursery:
+                await nursery.start(again.node.run)
+                await again.node.finished.wait()
+                nursery.cancel_scope.cancel()
+            assert fresh.seeds == [trainer.seeds[-1]]
+            assert reopened.flights() == []
+            keys = [(r.commit, r.origin, r.index) for r in map(open_result, reopened.wires())]
+            assert keys[-1] == (flight.commit, flight.origin, flight.index)
+            assert len(keys) == len(set(keys)) == 3
+
+
+def open_result(wire: bytes) -> Result:
+    result = open_record(wire, NUMBERS.swarm_id).result
+    assert result is not None
+    return result
+
+
+async def test_only_what_the_swarm_must_hear_is_published(
+    autojump_clock: MockClock, network: MemoryNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = build(network, 1, {"x": 0.1}, WIN)
+    published: list[Result] = []
+    publish = quiet.node.swarm.publish
+
+    async def listen(record: Record) -> None:
+        assert record.result is not None
+        published.append(record.result)
+        await publish(record)
+
+    monkeypatch.setattr(quiet.node.swarm, "publish", listen)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(quiet.node.run)
+        await until(lambda: incumbent(quiet) not in ("", GENESIS), 3600, quiet)
+        nursery.cancel_scope.cancel()
+    (win,) = [result for result in published if result.origin is Origin.AGENT]
+    assert win.tunables["x"] == WIN["x"]
+    assert Origin.BASELINE in {result.origin for result in published}
+    assert quiet.snapshot().by_origin["agent"] == 2
+
+
+async def test_the_programs_stopping_criterion_ends_the_work(
+    autojump_clock: MockClock, network: MemoryNetwork
+) -> None:
+    spec = replace(NUMBERS.spec, stop=Stop(experiments=3))
+    program = Program(spec, NUMBERS.files)
+    one = build(network, 1, WIN, OTHER, {"x": 0.6}, program=program)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.node.run)
+        await one.node.finished.wait()
+        nursery.cancel_scope.cancel()
+    seen = one.snapshot()
+    assert seen.own_experiments == 3
+    assert "3 experiments" in seen.stopped
+    assert seen.current is None
+
+
+async def test_a_snapshot_says_what_the_node_does(autojump_clock: MockClock, network: MemoryNetwork) -> None:
+    trainer = Stuck(4)
+    one = build(network, 1, WIN, OTHER, trainer=trainer)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.node.run)
+        await trainer.stuck.wait()
+        seen = one.snapshot()
+        nursery.cancel_scope.cancel()
+    assert seen.current is not None
+    assert seen.current.budget_seconds == NUMBERS.spec.budget_seconds
+    assert seen.records == seen.experiments_total == seen.own_experiments == 3
+    assert seen.by_status == {Status.SCORED.value: 3}
+    assert seen.last[0].created_ms >= seen.last[-1].created_ms
+    assert seen.last[-1].summary == "the program as its author wrote it"
+    assert seen.incumbent is not None
+    assert seen.global_best == seen.incumbent
+    assert seen.peer_id == one.parts.identity.peer_id
+    assert seen.swarm_id == NUMBERS.swarm_id.hex()
