@@ -139,7 +139,8 @@ class Tally:
     """What authors' averages come to (rule 2).
 
     ``kept`` are the authors whose runs count; ``disputed`` says that they are no majority, so that another
-    author should decide. ``value`` is None where nobody ran it or where it fails.
+    author should decide. ``value`` is None where nobody ran it or where it fails. Any yardstick from
+    ``least`` to below ``limit`` gives the same tally.
     """
 
     value: float | None = None
@@ -147,26 +148,37 @@ class Tally:
     authors: int = 0
     kept: frozenset[bytes] = frozenset()
     disputed: bool = False
+    least: float = 0.0
+    limit: float = math.inf
+
+
+NOBODY = Tally()
 
 
 def tally(averages: Mapping[bytes, Average], yard: float) -> Tally:
     """The mean over the runs of authors within 4 σ of the worse median of the authors' averages."""
     if not averages:
-        return Tally()
+        return NOBODY
     worse_median = sorted(mine.mean for mine in averages.values())[len(averages) // 2]
     if math.isinf(worse_median):
         failing = frozenset(author for author, mine in averages.items() if mine.failing)
         return Tally(authors=len(averages), kept=failing, disputed=2 * len(failing) <= len(averages))
-    kept = frozenset(a for a, mine in averages.items() if abs(mine.mean - worse_median) <= DISAGREE * yard)
+    needs = {author: abs(mine.mean - worse_median) / DISAGREE for author, mine in averages.items()}
+    kept = frozenset(author for author, need in needs.items() if need <= yard)
     losses = [loss for author in kept for loss in averages[author].losses]
-    value = math.fsum(losses) / len(losses)
-    return Tally(value, len(losses), len(averages), kept, disputed=2 * len(kept) <= len(averages))
+    return Tally(
+        math.fsum(losses) / len(losses), len(losses), len(averages), kept, 2 * len(kept) <= len(averages),
+        least=max(needs[author] for author in kept),
+        limit=min((need for need in needs.values() if need > yard), default=math.inf),
+    )  # fmt: skip
 
 
 def tally_confirmations(
     commit: str, confirmations: Mapping[bytes, tuple[float | None, ...]], yard: float
 ) -> Tally:
     """As ``tally``, of confirmations alone: the six that come first by index, then by the author's place."""
+    if not confirmations:
+        return NOBODY
     places = {author: place(commit, author) for author in confirmations}
     every = sorted(
         (index, places[author], author, loss)
@@ -290,6 +302,13 @@ def judge(
 def proof_gap(yard: float, one: int, other: int) -> float:
     """By how much two means of so many confirmations must differ to prove anything."""
     return PROOF * yard * math.sqrt(1 / one + 1 / other)
+
+
+def steady(standing: Standing, runs: Tally, confirmed: Tally, below: Foundation | None, yard: float) -> bool:
+    """Whether a candidate would be judged the same by another yardstick; ``below`` is None for genesis."""
+    if not (runs.least <= yard < runs.limit and confirmed.least <= yard < confirmed.limit):
+        return False
+    return below is None or not standing.accepted or standing.proven == _beats(confirmed, below, yard)
 
 
 def _beats(confirmed: Tally, below: Foundation, yard: float) -> bool:

@@ -22,6 +22,7 @@ from protocol.standing import (
     Tally,
     judge,
     judge_genesis,
+    steady,
     tally,
     tally_confirmations,
 )
@@ -95,7 +96,7 @@ class Tier:
         #: by author: candidates that others reported too
         self._shared: dict[bytes, dict[str, None]] = {}
         self._states: dict[str, tuple[Standing, Foundation]] = {}
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, tuple[Tally, Tally]] = {}
         #: candidates that σ can move: several authors, or confirmations
         self._contested: set[str] = set()
         self._changed: set[str] = set()
@@ -177,7 +178,8 @@ class Tier:
 
     def tally(self, commit: str) -> Tally:
         self._settle()
-        return self._tallies.get(commit) or tally(self.averages(commit), self._yard)
+        held = self._tallies.get(commit)
+        return tally(self.averages(commit), self._yard) if held is None else held[0]
 
     def accepted(self) -> list[str]:
         self._settle()
@@ -215,7 +217,7 @@ class Tier:
         yard = yardstick(self._noise.sigma) if self._changed else self._yard
         if yard != self._yard:
             self._yard = yard
-            self._changed.update(commit for commit in self._contested if commit in self._states)
+            self._changed.update(commit for commit in self._contested if not self._steady(commit))
         if not self._changed:
             return
         queue = [(self._depth(commit), commit) for commit in self._changed]
@@ -229,13 +231,23 @@ class Tier:
                 self._changed.add(child)
                 heapq.heappush(queue, (self._depth(child), child))
 
+    def _steady(self, commit: str) -> bool:
+        """Whether the new yardstick leaves a candidate as it is; one without a standing has nothing to
+        lose.
+        """
+        if commit not in self._tallies:
+            return True
+        parent = self._candidate(commit).parent
+        below = None if parent is None else self._states[parent][1]
+        return steady(self._states[commit][0], *self._tallies[commit], below, self._yard)
+
     def _resettle(self, commit: str) -> list[str]:
         """Judge one candidate anew; the children to look at next."""
         before = self._states[commit]
         book = self._books.get(commit, _EMPTY)
         runs = tally(book.averages, self._yard)
         confirmed = tally_confirmations(commit, book.confirmations, self._yard)
-        self._tallies[commit] = runs
+        self._tallies[commit] = runs, confirmed
         candidate = self._candidate(commit)
         if candidate.parent is None:
             after = judge_genesis(commit, self.name, runs, confirmed)

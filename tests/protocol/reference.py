@@ -34,59 +34,66 @@ class Folded:
 def fold(records: Iterable[Record], rules: Rules, tier: str) -> Folded:
     results = [(r.author, r.statement, r.id) for r in records if isinstance(r.statement, Result)]
     parents = {result.commit: result.parent for _, result, _ in results}
-    known = {commit for commit in parents if _reaches_genesis(commit, parents)}
+    depths = _depths(parents)
     counted, confirming, plain = _counted(results, rules, tier)
     sigma = _sigma(plain, rules)
     yard = yardstick(sigma)
     lines = _lines(results)
     verdicts = _verdicts(records, rules)
-    values = {commit: _value(runs, yard)[0] for commit, runs in counted.items() if commit in known}
+    values = {commit: _value(runs, yard)[0] for commit, runs in counted.items() if commit in depths}
     accepted, proven, promising = {rules.genesis}, {rules.genesis}, set()
 
     def confirmed(commit: str) -> tuple[float | None, int]:
         runs = sorted(confirming.get(commit, []), key=lambda run: (run[0], place(commit, run[1])))[:6]
         return _value([(author, loss) for _, author, loss in runs], yard)
 
-    for commit in sorted(known - {rules.genesis}, key=lambda c: (len(_line(c, parents)), c)):
-        line = _line(commit, parents)
-        base = next(c for c in line[1:] if c in accepted)
-        bar = values.get(base)
-        if bar is None and counted.get(base):
+    # what holds at a commit for its children: nearest accepted and proven, net lines since, vetoed
+    base = {rules.genesis: rules.genesis}
+    last = {rules.genesis: rules.genesis}
+    added = {rules.genesis: 0}
+    vetoed = {rules.genesis: False}
+    for commit in sorted(depths.keys() - {rules.genesis}, key=lambda c: (depths[c], c)):
+        parent = parents[commit]
+        assert parent is not None
+        base[commit], last[commit] = base[parent], last[parent]
+        added[commit] = added[parent] + lines[commit]
+        vetoed[commit] = vetoed[parent] or verdicts.get(commit) is False
+        bar = values.get(base[commit])
+        if bar is None and counted.get(base[commit]):
             bar = math.inf
         value = values.get(commit)
-        price = rules.simplicity * sum(lines[c] for c in line[: line.index(base)])
+        price = rules.simplicity * added[commit]
         if value is None or bar is None or not bar - value - price > 0:
             continue
         promising.add(commit)
-        vetoed = any(verdicts.get(c) is False for c in line[:-1])
         scored = _value(counted[commit], yard)[1]
-        if vetoed or scored < rules.replications or (rules.review and verdicts.get(commit) is not True):
+        unapproved = rules.review and verdicts.get(commit) is not True
+        if vetoed[commit] or unapproved or scored < rules.replications:
             continue
         accepted.add(commit)
+        base[commit], added[commit] = commit, 0
         mine, n = confirmed(commit)
-        theirs, m = confirmed(next(c for c in line[1:] if c in proven))
+        theirs, m = confirmed(last[commit])
         if mine is not None and theirs is not None and theirs - mine > 3 * yard * math.sqrt(1 / n + 1 / m):
             proven.add(commit)
+            last[commit] = commit
     measured = [(value, c) for c in accepted if (value := values.get(c)) is not None]
     return Folded(values, promising, accepted, proven, sigma, min(measured)[1] if measured else None)
 
 
-def _reaches_genesis(commit: str, parents: dict[str, str | None]) -> bool:
-    here: str | None = commit
-    while here is not None:
-        if here not in parents:
-            return False
-        here = parents[here]
-    return True
-
-
-def _line(commit: str, parents: dict[str, str | None]) -> list[str]:
-    line: list[str] = []
-    here: str | None = commit
-    while here is not None:
-        line.append(here)
-        here = parents[here]
-    return line
+def _depths(parents: dict[str, str | None]) -> dict[str, int]:
+    """Generations from genesis, of the commits that reach it."""
+    depths: dict[str, int] = {}
+    for commit in parents:
+        line: list[str] = []
+        here: str | None = commit
+        while here is not None and here in parents and here not in depths:
+            line.append(here)
+            here = parents[here]
+        if here is None or here in depths:
+            start = -1 if here is None else depths[here]
+            depths.update((c, start + 1 + step) for step, c in enumerate(reversed(line)))
+    return depths
 
 
 def _counted(results: list[tuple[bytes, Result, str]], rules: Rules, tier: str) -> tuple[

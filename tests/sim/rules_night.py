@@ -201,20 +201,16 @@ def main() -> None:
     parser.add_argument("--liars", type=int, default=0)
     parser.add_argument("--scales", type=float, nargs="*", default=SCALES)
     args = parser.parse_args()
-    print(
-        f"{args.nights} nights of {EXPERIMENTS} experiments, {args.nodes} nodes, {args.liars} of them liars; in σ"
-    )
-    print(
-        "gains   naive true / claimed   ours true ± se / claimed   ratio  proven  of true  nights proving  headline"
-    )
+    print(f"{args.nights} nights of {EXPERIMENTS} experiments, {args.nodes} nodes, {args.liars} liars; in σ")
+    print("gains  naive true/claimed   ours true ± se/claimed   ratio  proven  share  proving  headline")
     for scale in args.scales:
         naive, ours = compare(scale, args.nights, args.nodes, args.liars)
         ratio = f"{ours.true / naive.true:5.2f}" if scale else "    -"
         held = f"{ours.proven / ours.true:6.0%}" if scale else "     -"
         print(
-            f"{scale:5}   {naive.true:9.1f} / {naive.claimed:7.1f}   {ours.true:8.1f} ± {ours.error:3.1f} /"
-            f" {ours.claimed:6.1f}     {ratio}  {ours.proven:6.1f}  {held}   {ours.proving:10.0%}"
-            f"  {ours.headline:10.1f}",
+            f"{scale:5}  {naive.true:8.1f} / {naive.claimed:6.1f}   {ours.true:8.1f} ± {ours.error:3.1f} /"
+            f" {ours.claimed:6.1f}     {ratio}  {ours.proven:6.1f}  {held}  {ours.proving:13.1%}"
+            f"  {ours.headline:8.1f}",
             flush=True,
         )
 
