@@ -1,6 +1,7 @@
 """What follows the ledger at leisure: the branch ``best``, its notes, and the peers to remember."""
 
 import logging
+from collections.abc import Mapping
 
 import trio
 
@@ -10,6 +11,7 @@ from node.journal import Journal
 from node.lineage import Lineage
 from node.records import Records
 from node.snapshot import level, summary_of
+from protocol.records import Presence
 from protocol.standing import Standing
 from trainer.program import Spec
 
@@ -73,10 +75,16 @@ class Keeper:
         return f"{metric} ({level(standing)}, {standing.runs} runs, {self._tier}): {summary}"
 
 
-def remember_peers(transport: Transport, journal: Journal, now_ms: int) -> None:
-    """Write down how to reach those we are connected to; a restart dials them."""
+def remember_peers(
+    transport: Transport, heard: Mapping[str, Presence], journal: Journal, now_ms: int
+) -> None:
+    """Write down how to reach those we are connected to; a restart dials them.
+
+    What we dialed ourselves is known to work; of one that dialed us we have its word.
+    """
     for peer in transport.peers():
-        address = transport.peer_address(peer)
+        said = heard[peer].addresses[:1] if peer in heard else ()
+        address = transport.peer_address(peer) or next(iter(said), None)
         if address is not None:
             journal.remember(peer, address, now_ms)
 

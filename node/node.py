@@ -84,7 +84,8 @@ class Node:
 
     async def _remember(self) -> None:
         while True:
-            remember_peers(self._parts.transport, self._parts.journal, self._parts.clock_ms())
+            heard = self.swarm.presences()
+            remember_peers(self._parts.transport, heard, self._parts.journal, self._parts.clock_ms())
             await trio.sleep(KEEP_SECONDS)
 
     # what the swarm asks of its store
