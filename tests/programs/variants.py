@@ -31,7 +31,7 @@ def write_numbers(
     for key, value in values.items():
         manifest = _set(manifest, key, str(value))
     manifest = manifest.replace('goal = "minimize"', f'goal = "{goal}"')
-    manifest = manifest.replace("[metric]", f"{extra}\n[metric]")
+    manifest = manifest.replace("[metric]", f"{extra}[metric]")
     (folder / "program.md").write_text(manifest)
     evaluator = folder / "evaluator.py"
     sign = 1.0 if goal == "minimize" else -1.0

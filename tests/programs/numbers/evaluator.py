@@ -5,7 +5,8 @@ import math
 AT = {"x": 0.7, "y": 0.2, "z": 0.03}
 WORTH = {"plain": 0.1, "better": 0.0, "worse": 0.3}
 NOISE = 0.01
-SIGN = 1.0  # -1.0 where the goal is to maximize
+#: -1.0 where the goal is to maximize
+SIGN = 1.0
 MAX_NOISE = 6.0
 
 

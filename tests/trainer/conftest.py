@@ -1,0 +1,29 @@
+"""Sandboxes that hold on this machine."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from protocol.errors import UserError
+from trainer.sandbox import Bubblewrap, Landlock, Sandbox, probe
+
+_WHY_NOT: dict[str, str] = {}
+
+
+def _holds(backend: type[Bubblewrap] | type[Landlock], scratch: Path) -> str:
+    if backend.name not in _WHY_NOT:
+        try:
+            _WHY_NOT[backend.name] = trio.run(probe, backend(), scratch)
+        except UserError as error:
+            _WHY_NOT[backend.name] = str(error)
+    return _WHY_NOT[backend.name]
+
+
+@pytest.fixture(params=[Bubblewrap, Landlock], ids=lambda backend: backend.name)
+def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    """Each backend that works here; the others are skipped with the reason."""
+    if why := _holds(request.param, tmp_path_factory.mktemp("probe")):
+        pytest.skip(f"{request.param.name} does not hold here: {why}")
+    made: Sandbox = request.param()
+    return made
