@@ -143,7 +143,7 @@ class MemoryTransport:
         self._peers: dict[str, str | None] = {}
         self._topics: dict[str, _Topic] = {}
         self._handlers: dict[str, Handler] = {}
-        self._streams: dict[str, set[MemoryStream]] = {}
+        self._streams: dict[str, list[MemoryStream]] = {}
         self._seen = Seen(REMEMBERED)
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
         self.dead = False
@@ -208,8 +208,8 @@ class MemoryTransport:
         if handler is None:
             raise RemoteProtocolError("stream", f"{peer} does not speak {protocol}")
         mine, theirs = _pair(self._network, self._peer_id, peer)
-        self._streams.setdefault(peer, set()).add(mine)
-        other._streams.setdefault(self._peer_id, set()).add(theirs)
+        self._keep(mine)
+        other._keep(theirs)
         trio.lowlevel.spawn_system_task(serve, handler, theirs)
         return mine
 
@@ -220,8 +220,12 @@ class MemoryTransport:
 
     def lose(self, peer: str) -> None:
         self._peers.pop(peer, None)
-        for stream in self._streams.pop(peer, set()):
+        for stream in self._streams.pop(peer, []):
             stream.break_off()
+
+    def _keep(self, stream: "MemoryStream") -> None:
+        live = [one for one in self._streams.get(stream.peer, []) if not one.closed]
+        self._streams[stream.peer] = [*live, stream]
 
     def take(self, forwarder: str, topic: str, data: bytes) -> None:
         """A message has come: validate, deliver and forward it, once."""
@@ -242,7 +246,6 @@ class MemoryTransport:
     def _meet(self, peer: str, address: str | None) -> None:
         new = peer not in self._peers
         self._peers[peer] = address or self._peers.get(peer)
-        self._streams = {name: live for name, streams in self._streams.items() if (live := _open(streams))}
         if new:
             with suppress(*UNREAD):
                 self._arrived.send_nowait(peer)
@@ -250,10 +253,6 @@ class MemoryTransport:
 
 def _name(topic: str, data: bytes) -> str:
     return sha256(topic.encode() + b"\0" + data).hexdigest()
-
-
-def _open(streams: "set[MemoryStream]") -> "set[MemoryStream]":
-    return {stream for stream in streams if not stream.closed}
 
 
 @dataclass(eq=False)

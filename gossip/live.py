@@ -1,0 +1,105 @@
+"""Who is here, and what they are about to run: presences and claims, in memory only."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from protocol.records import Claim, Presence, Record, Result
+
+#: Each node says that it is here this often, and less often where all of them together would pass
+#: ``PRESENCES_A_SECOND``: the cost of presence to a node does not grow with the swarm.
+PRESENCE_SECONDS = 20.0
+PRESENCES_A_SECOND = 1.0
+#: Three presences missed, by loss or by absence.
+MISSED = 3
+#: A run may take some of its budget more, to start and to be examined.
+CLAIM_BUDGETS = 1.5
+CLAIM_GRACE_MS = 60_000
+#: A node runs one experiment at a time; some that it dropped may still stand.
+CLAIMS_AN_AUTHOR = 4
+#: So many nodes are told apart; more would be a flood of keys.
+MAX_AUTHORS = 2000
+
+
+class Live:
+    """Presences and claims of others, by author. ``clock_ms`` is milliseconds since 1970."""
+
+    def __init__(self, me: bytes, clock_ms: Callable[[], int]) -> None:
+        self._me = me
+        self._clock_ms = clock_ms
+        self._heard: OrderedDict[bytes, tuple[int, Record]] = OrderedDict()
+        self._claims: OrderedDict[bytes, dict[str, tuple[int, Claim]]] = OrderedDict()
+
+    def hear(self, record: Record) -> None:
+        """A presence or claim that was checked; an older one than is known changes nothing."""
+        if record.author == self._me:
+            return
+        if isinstance(record.statement, Presence):
+            self._hear_presence(record, record.statement)
+        elif isinstance(record.statement, Claim):
+            self._hear_claim(record.author, record.statement)
+
+    def hear_result(self, record: Record) -> None:
+        """A result ends its author's claim on the same commit."""
+        if isinstance(record.statement, Result):
+            self._claims.get(record.author, {}).pop(record.statement.commit, None)
+
+    def presences(self) -> dict[str, Presence]:
+        """By peer id, of those heard lately."""
+        return {record.peer_id: _presence(record) for record in self.present()}
+
+    def present(self) -> list[Record]:
+        """The presences of those heard lately, as records that can be passed on."""
+        since = self._clock_ms() - round(1000 * MISSED * self.interval)
+        return [record for heard_ms, record in self._heard.values() if heard_ms >= since]
+
+    def claims(self) -> list[tuple[bytes, Claim]]:
+        """Others' claims in force."""
+        now_ms = self._clock_ms()
+        return [
+            (author, claim)
+            for author, claims in self._claims.items()
+            for ends_ms, claim in claims.values()
+            if ends_ms > now_ms
+        ]
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two presences of one node."""
+        return max(PRESENCE_SECONDS, len(self._heard) / PRESENCES_A_SECOND)
+
+    def sweep(self) -> None:
+        """Forget who was not heard for long, and what is over."""
+        now_ms = self._clock_ms()
+        since = now_ms - round(1000 * MISSED * self.interval)
+        for author in [author for author, (heard_ms, _) in self._heard.items() if heard_ms < since]:
+            del self._heard[author]
+        for author, claims in list(self._claims.items()):
+            self._claims[author] = {name: item for name, item in claims.items() if item[0] > now_ms}
+            if not self._claims[author]:
+                del self._claims[author]
+
+    def _hear_presence(self, record: Record, presence: Presence) -> None:
+        known = self._heard.get(record.author)
+        if known is not None and _presence(known[1]).created_ms >= presence.created_ms:
+            return  # passed on again, which does not make its author live
+        self._heard[record.author] = (self._clock_ms(), record)
+        self._heard.move_to_end(record.author)
+        if len(self._heard) > MAX_AUTHORS:
+            self._heard.popitem(last=False)
+
+    def _hear_claim(self, author: bytes, claim: Claim) -> None:
+        claims = self._claims.pop(author, {})
+        self._claims[author] = claims
+        begun_ms = min(claim.created_ms, self._clock_ms())
+        ends_ms = begun_ms + round(1000 * CLAIM_BUDGETS * claim.budget_seconds) + CLAIM_GRACE_MS
+        claims.pop(claim.commit, None)
+        claims[claim.commit] = (ends_ms, claim)
+        if len(claims) > CLAIMS_AN_AUTHOR:
+            del claims[next(iter(claims))]
+        if len(self._claims) > MAX_AUTHORS:
+            self._claims.popitem(last=False)
+
+
+def _presence(record: Record) -> Presence:
+    assert isinstance(record.statement, Presence)
+    return record.statement

@@ -1,0 +1,342 @@
+"""One node's part in its swarm: it hears and passes on records, keeps in step with peers, finds them and is
+found.
+
+Gossip may lose anything; sync brings it. Every loop here paces itself, and no peer can end one.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+import trio
+from trio_typing import TaskStatus
+
+from gossip import wire
+from gossip.book import ENOUGH, PLENTY, AddressBook
+from gossip.fetch import fetch_asset, serve_assets
+from gossip.gate import Gate
+from gossip.hello import conversation, serve_hello
+from gossip.live import Live
+from gossip.sync import SYNC, Answerer, Asker, Held
+from gossip.transport import ConnectError, Inbox, Stream, Transport
+from protocol.errors import RemoteProtocolError
+from protocol.identity import Identity
+from protocol.records import Claim, Presence, Record, Result, seal
+
+log = logging.getLogger(__name__)
+
+PRESENT = "/waggle/present/1"
+#: Longer than a burst of gossip takes, short against an experiment.
+SYNC_SECONDS = 60.0
+#: A newcomer's whole ledger on a slow line; who takes longer begins again where it stopped.
+SESSION_SECONDS = 600.0
+#: Sessions that are answered at a time; others ask again a little later.
+MOST_SESSIONS = 8
+#: Syncs that wait for their turn; more peers than that are asked by the minute.
+MOST_WAITING = 64
+#: Between two syncs for records whose parent is missing: the one that runs may bring the others' parents too.
+PARENT_SECONDS = 2.0
+#: Own messages at most this fast: a peer's queue of them holds some hundreds.
+PUBLISH_SECONDS = 0.004
+#: A peer that failed so many syncs in a row is gone, or deaf: the network alone does not notice.
+MOST_FAILED = 2
+#: Newcomers are told of at once, but those of one moment together.
+GREET_SECONDS = 1.0
+DIAL_SECONDS = 1.0
+#: Syncs and dials at a time, so that a slow peer holds up few others.
+WORKERS = 2
+#: Well connected, we still dial one more peer this often and give up another: else two halves of a swarm,
+#: each well connected, would never meet again.
+EXPLORE_SECONDS = 60.0
+#: Presences that are passed on to one who asks: enough to be well connected at once.
+MOST_PASSED_ON = 64
+
+
+class Store(Protocol):
+    """What a swarm asks of its node."""
+
+    def ids(self) -> Collection[str]: ...
+    def get(self, record_id: str) -> bytes | None: ...
+    async def ingest(self, record: Record, source: str) -> bool:
+        """Keep a record that a peer gave; True if it is new. Raises RemoteProtocolError."""
+        ...
+
+    def asset(self, commit: str) -> bytes | None: ...
+    def program(self) -> bytes | None: ...
+    def hello(self) -> Mapping[str, Any]: ...
+
+
+class Swarm:
+    """``known`` are addresses to begin with: the user's and remembered ones; what may be remembered is in
+    ``transport.peers`` and ``transport.peer_address``. ``clock_ms`` is milliseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        store: Store,
+        swarm_id: bytes,
+        identity: Identity,
+        *,
+        clock_ms: Callable[[], int],
+        on_rejected: Callable[[str, str], None],
+        presence: Callable[[], Presence],
+        rng: random.Random,
+        known: Iterable[str] = (),
+    ) -> None:
+        self._transport = transport
+        self._store = store
+        self._swarm_id = swarm_id
+        self._identity = identity
+        self._presence = presence
+        self._rng = rng
+        self._topic = f"waggle/{swarm_id.hex()}"
+        self._held = Held(store.ids, store.get)
+        self._gate = Gate(swarm_id, clock_ms, on_rejected)
+        self._live = Live(identity.public_key, clock_ms)
+        self._book = AddressBook(transport.peer_id, rng)
+        self._book.keep(known)
+        self._sessions = trio.CapacityLimiter(MOST_SESSIONS)
+        self._to_sync, self._syncs = trio.open_memory_channel[str](MOST_WAITING)
+        self._waiting: set[str] = set()
+        self._failed: dict[str, int] = {}
+        self._news = trio.Event()
+        self._parent_due = 0.0
+
+    # what a node uses
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take part until cancelled; started when peers can reach us."""
+        serve_hello(self._transport, self._store.hello, self._store.program)
+        serve_assets(self._transport, self._store.asset)
+        self._transport.handle(SYNC, self._answer_sync)
+        self._transport.handle(PRESENT, self._answer_present)
+        inbox = await self._transport.subscribe(self._topic, self._validate)
+        async with trio.open_nursery() as nursery:
+            for loop in (self._greet, self._sync_now_and_then, self._be_present, self._explore):
+                nursery.start_soon(loop)
+            for _ in range(WORKERS):
+                nursery.start_soon(self._sync)
+                nursery.start_soon(self._dial)
+            nursery.start_soon(self._pump, inbox)
+            for peer in self._transport.peers():
+                self._want_sync(peer)
+            task_status.started()
+
+    async def publish(self, record: Record) -> None:
+        """Tell the swarm at once. What is in the store and not published still reaches all, by sync."""
+        await self._transport.publish(self._topic, record.wire)
+        await trio.sleep(PUBLISH_SECONDS)
+
+    async def claim(self, claim: Claim) -> None:
+        await self.publish(seal(self._identity, self._swarm_id, claim))
+
+    def claims(self) -> list[tuple[bytes, Claim]]:
+        """Others' claims in force."""
+        return self._live.claims()
+
+    def presences(self) -> dict[str, Presence]:
+        """By peer id, of others heard lately."""
+        return self._live.presences()
+
+    async def fetch_asset(self, commit: str, check: Callable[[bytes], bool]) -> bytes | None:
+        """The asset of a commit from some peer, None where nobody asked has the right one."""
+        return await fetch_asset(self._transport, self._rng, commit, check, self._gate.reject)
+
+    # hearing
+
+    def _validate(self, forwarder: str, data: bytes) -> bool:
+        return self._gate.admit(data, forwarder)
+
+    async def _pump(self, inbox: Inbox) -> None:
+        async for forwarder, data in inbox:
+            with suppress(RemoteProtocolError):  # counted where it is raised
+                record = self._gate.open(data)
+                if record.ephemeral:
+                    self._hear(record)
+                elif await self._ingest(record, forwarder):
+                    self._seek_parent(record, forwarder)
+
+    def _hear(self, record: Record) -> None:
+        self._live.hear(record)
+        if isinstance(record.statement, Presence):
+            self._book.hear(record.peer_id, record.statement.addresses)
+
+    async def _ingest(self, record: Record, peer: str) -> bool:
+        """Keep a record that was opened. Raises RemoteProtocolError, counted."""
+        try:
+            new = await self._store.ingest(record, peer)
+        except RemoteProtocolError as error:
+            self._gate.refuse(record.id, error)
+            self._gate.reject(error, peer)
+            raise
+        self._live.hear_result(record)
+        return new
+
+    async def _take(self, data: bytes, peer: str) -> bool:
+        """A record that came by sync; False if it is wrong or held."""
+        try:
+            record = self._gate.open(data)
+            if record.ephemeral:
+                raise RemoteProtocolError("sync", "presences and claims are not synced")
+        except RemoteProtocolError as error:
+            self._gate.reject(error, peer)
+            if self._gate.shuts_out(peer):
+                raise RemoteProtocolError("sync", "too many wrong records") from None
+            return False
+        with suppress(RemoteProtocolError):
+            return await self._ingest(record, peer)
+        return False
+
+    def _seek_parent(self, record: Record, peer: str) -> None:
+        """Without its parent a result can't be built on: whoever passed it on has what leads to it."""
+        result = record.statement
+        if not isinstance(result, Result) or result.parent is None or trio.current_time() < self._parent_due:
+            return
+        if self._store.asset(result.parent) is None:
+            self._parent_due = trio.current_time() + PARENT_SECONDS
+            self._want_sync(peer)
+
+    # keeping in step
+
+    def _want_sync(self, peer: str) -> None:
+        if peer not in self._waiting and not self._gate.shuts_out(peer):
+            with suppress(trio.WouldBlock):  # so many wait that it will be asked by the minute
+                self._to_sync.send_nowait(peer)
+                self._waiting.add(peer)
+
+    async def _sync_now_and_then(self) -> None:
+        while True:
+            await trio.sleep(SYNC_SECONDS * self._rng.uniform(0.75, 1.25))
+            self._live.sweep()
+            peers = self._transport.peers()
+            if peers:
+                self._want_sync(self._rng.choice(peers))
+
+    async def _sync(self) -> None:
+        """Few at a time: the next peer is asked only for what the ones before it lacked."""
+        async for peer in self._syncs:
+            self._waiting.discard(peer)
+            if peer in self._transport.peers():
+                await self._sync_with(peer)
+
+    async def _sync_with(self, peer: str) -> None:
+        """Exchange all that is missing, and part from a peer that is not worth its connection."""
+        try:
+            with trio.move_on_after(SESSION_SECONDS):
+                async with conversation(self._transport, peer, SYNC) as stream:
+                    asker = Asker(stream, self._held, self._swarm_id, self._taker(peer), self._gate.refused)
+                    await asker.run()
+                    log.debug("%d records from %s", asker.received, peer)
+            self._failed.pop(peer, None)
+        except RemoteProtocolError as error:
+            log.debug("sync with %s: %s", peer, error)
+            self._gate.reject(error, peer)
+            if error.reason == "swarm":
+                self._gate.shut_out(peer)
+                self._book.drop(peer)
+            self._failed[peer] = self._failed.get(peer, 0) + 1
+            if self._failed[peer] >= MOST_FAILED or self._gate.shuts_out(peer):
+                self._failed.pop(peer, None)
+                await self._transport.disconnect(peer)
+
+    async def _answer_sync(self, stream: Stream) -> None:
+        peer = stream.peer
+        try:
+            self._sessions.acquire_on_behalf_of_nowait(stream)
+        except trio.WouldBlock:
+            await wire.say(stream, "busy")
+            return
+        try:
+            if not self._gate.shuts_out(peer):
+                with trio.move_on_after(SESSION_SECONDS):
+                    taker = self._taker(peer)
+                    await Answerer(stream, self._held, self._swarm_id, taker, self._gate.refused).run()
+        except RemoteProtocolError as error:
+            log.debug("sync by %s: %s", peer, error)
+            self._gate.reject(error, peer)
+        finally:
+            self._sessions.release_on_behalf_of(stream)
+
+    def _taker(self, peer: str) -> Callable[[bytes], Any]:
+        return lambda data: self._take(data, peer)
+
+    # finding and being found
+
+    async def _greet(self) -> None:
+        """Newcomers, whoever dialed."""
+        async with trio.open_nursery() as nursery:
+            async for peer in self._transport.arrivals():
+                nursery.start_soon(self._meet, peer)
+
+    async def _meet(self, peer: str) -> None:
+        """Show that we are here. If we dialed, ask whom and what it knows."""
+        if self._gate.shuts_out(peer):
+            await self._transport.disconnect(peer)
+            return
+        self._news.set()
+        if self._transport.peer_address(peer) is not None:
+            self._want_sync(peer)
+            await self._ask_present(peer)
+
+    async def _ask_present(self, peer: str) -> None:
+        try:
+            async with conversation(self._transport, peer, PRESENT) as stream:
+                _, wires = wire.checked(await wire.hear(stream, "present"), str, list)
+            for data in wires[:MOST_PASSED_ON]:
+                record = self._gate.open(wire.checked([data], bytes)[0])
+                if record.ephemeral:
+                    self._hear(record)
+        except RemoteProtocolError as error:
+            self._gate.reject(error, peer)
+
+    async def _answer_present(self, stream: Stream) -> None:
+        records = self._live.present()
+        some = self._rng.sample(records, min(MOST_PASSED_ON - 1, len(records)))
+        await wire.say(stream, "present", [record.wire for record in (self._own_presence(), *some)])
+
+    def _own_presence(self) -> Record:
+        return seal(self._identity, self._swarm_id, self._presence())
+
+    async def _be_present(self) -> None:
+        """Say that we are here: soon after somebody has come, else at the swarm's pace."""
+        while True:
+            with trio.move_on_after(self._live.interval * self._rng.uniform(0.75, 1.25)):
+                await self._news.wait()
+            self._news = trio.Event()
+            await trio.sleep(GREET_SECONDS * self._rng.uniform(0.5, 1.0))
+            if self._transport.peers():
+                await self.publish(self._own_presence())
+
+    async def _dial(self) -> None:
+        """Dial whom we know or heard of until we are well connected."""
+        while True:
+            if len(self._transport.peers()) < ENOUGH:
+                await self._dial_one()
+            await trio.sleep(DIAL_SECONDS * self._rng.uniform(0.75, 1.25))
+
+    async def _explore(self) -> None:
+        """Meet another peer now and then, and part from one where there are plenty."""
+        while True:
+            await trio.sleep(EXPLORE_SECONDS * self._rng.uniform(0.75, 1.25))
+            if len(self._transport.peers()) >= ENOUGH:
+                await self._dial_one()
+            dialed = [
+                peer for peer in self._transport.peers() if self._transport.peer_address(peer) is not None
+            ]
+            if len(dialed) > PLENTY:
+                await self._transport.disconnect(self._rng.choice(dialed))
+
+    async def _dial_one(self) -> None:
+        address = self._book.candidate(self._transport.peers(), trio.current_time())
+        if address is None:
+            return
+        reached = False
+        try:
+            await self._transport.connect(address)
+            reached = True
+        except ConnectError as error:
+            log.debug("%s", error)
+        self._book.tried(address, reached, trio.current_time())

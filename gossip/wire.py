@@ -1,0 +1,79 @@
+"""Frames over a stream: canonical msgpack arrays whose first field says what they are, and large bytes in
+pages.
+
+Each frame has its time limit, so a stream that moves may take long, and one that does not ends.
+"""
+
+from typing import Any
+
+import trio
+
+from gossip.transport import Stream
+from protocol import codec
+from protocol.errors import RemoteProtocolError
+
+#: A page takes this long on 35 KB/s; who is slower is not there.
+FRAME_SECONDS = 30.0
+#: Large against a round trip, small against memory.
+PAGE_BYTES = 1024 * 1024
+#: A page with what stands around it.
+MAX_FRAME_BYTES = PAGE_BYTES + 64 * 1024
+
+
+async def say(stream: Stream, *fields: Any) -> None:
+    """Send one frame. Raises RemoteProtocolError("stream")."""
+    await _send(stream, codec.encode(list(fields)))
+
+
+async def hear(stream: Stream, *expected: str) -> list[Any]:
+    """The next frame, of one of the expected sorts. Raises RemoteProtocolError."""
+    fields = codec.decode(await _receive(stream, MAX_FRAME_BYTES), max_bytes=MAX_FRAME_BYTES)
+    if not isinstance(fields, list) or not fields or fields[0] not in expected:
+        raise RemoteProtocolError("stream", f"expected {' or '.join(expected)}")
+    return fields
+
+
+async def send_bytes(stream: Stream, data: bytes | None) -> None:
+    """Large bytes, in pages; None says that we have none."""
+    await say(stream, "bytes", None if data is None else len(data))
+    for start in range(0, len(data or b""), PAGE_BYTES):
+        await _send(stream, (data or b"")[start : start + PAGE_BYTES])
+
+
+async def receive_bytes(stream: Stream, max_bytes: int) -> bytes | None:
+    """What ``send_bytes`` sent. Raises RemoteProtocolError."""
+    _, size = checked(await hear(stream, "bytes"), str, int | None)
+    if size is None:
+        return None
+    if not 0 <= size <= max_bytes:
+        raise RemoteProtocolError("oversize", f"{size} bytes, at most {max_bytes}")
+    data = bytearray()
+    while len(data) < size:
+        page = await _receive(stream, PAGE_BYTES)
+        if not page or len(data) + len(page) > size:
+            raise RemoteProtocolError("stream", "a page of the wrong size")
+        data += page
+    return bytes(data)
+
+
+def checked(fields: list[Any], *types: Any) -> list[Any]:
+    """The fields, if they are as many and of these types. Raises RemoteProtocolError."""
+    if len(fields) != len(types) or not all(map(isinstance, fields, types)):
+        raise RemoteProtocolError("stream", "a frame of the wrong shape")
+    return fields
+
+
+async def _send(stream: Stream, frame: bytes) -> None:
+    with trio.move_on_after(FRAME_SECONDS) as scope:
+        await stream.send(frame)
+    if scope.cancelled_caught:
+        raise RemoteProtocolError("stream", "the peer does not read")
+
+
+async def _receive(stream: Stream, max_bytes: int) -> bytes:
+    frame = None
+    with trio.move_on_after(FRAME_SECONDS):
+        frame = await stream.receive(max_bytes)
+    if frame is None:
+        raise RemoteProtocolError("stream", "the peer is silent")
+    return frame
