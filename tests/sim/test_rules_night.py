@@ -30,8 +30,8 @@ def test_where_gains_are_large_the_care_costs_little() -> None:
 @pytest.mark.parametrize("noise", [1.0, 0.5])
 def test_where_nothing_works_nothing_is_proven(noise: float) -> None:
     """A/A nights; also where program.md states half the true noise."""
-    nights = [Night(0.0, seed, noise=noise).run() for seed in range(20)]
-    assert sum(night.steps_proven > 0 for night in nights) <= 1
+    nights = [Night(0.0, seed, noise=noise).run() for seed in range(10)]
+    assert not any(night.steps_proven for night in nights)
 
 
 def test_the_naive_rule_makes_of_the_model_what_the_design_says() -> None:
