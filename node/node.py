@@ -41,6 +41,7 @@ class Node:
         self.swarm = Swarm(
             parts.transport, self, program.swarm_id, parts.identity, clock_ms=parts.clock_ms,
             on_rejected=self._on_rejected, presence=self._presence, rng=random.Random(options.seed),
+            known=(*options.bootstrap, *journal.peers()),
         )  # fmt: skip
         tier = parts.trainer.device.tier
         self._assets = Assets(self.records.ledger, parts.lineage, program.spec.asset, self.swarm.fetch_asset)
