@@ -226,7 +226,9 @@ def _spec(values: Mapping[str, Any], prose: str) -> Spec:
         stop=Stop(*(values[f"stop.{name}"] for name in ("experiments", "hours", "target", "patience"))),
         founder=values["founder"],
         review=values["review"] == "required",
-        data=DataSpec(source, *(values[f"data.{name}"] for name in ("sha256", "prepared", "exam"))) if source else None,
+        data=DataSpec(source, *(values[f"data.{name}"] for name in ("sha256", "prepared", "exam")))
+        if source
+        else None,
         instructions=prose,
     )
 

@@ -1,9 +1,9 @@
 """The folder of one run: what the candidate and its examiners find there, and its removal."""
 
 import os
-import shutil
 import stat
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -25,8 +25,8 @@ async def temporary(scratch: Path) -> AsyncIterator[Path]:
     try:
         yield folder
     finally:
-        with trio.move_on_after(REMOVE_SECONDS, shield=True):
-            await trio.to_thread.run_sync(remove, folder, abandon_on_cancel=True)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(remove, folder)
 
 
 def lay_out(folder: Path, spec: Spec, files: Mapping[str, bytes], exams: int) -> None:
@@ -51,15 +51,24 @@ def list_files(folder: Path | None) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder in which foreign code has written, whatever it did to access rights."""
+def remove(folder: Path, seconds: float = REMOVE_SECONDS) -> None:
+    """Remove a folder in which foreign code has written, whatever it did to access rights, for so long."""
+    deadline = time.monotonic() + seconds
     for at, names, _ in os.walk(folder):
         for name in names:
             path = os.path.join(at, name)
             if not os.path.islink(path):
                 with suppress(OSError):
                     os.chmod(path, stat.S_IRWXU)
-    shutil.rmtree(folder, ignore_errors=True)
+    for at, names, files in os.walk(folder, topdown=False):
+        for name in [*files, *names]:
+            if time.monotonic() > deadline:
+                return
+            path = os.path.join(at, name)
+            with suppress(OSError):
+                os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+    with suppress(OSError):
+        os.rmdir(folder)
 
 
 def _make(scratch: Path) -> Path:
