@@ -122,7 +122,9 @@ class MemoryNetwork:
         try:
             while self._pending:
                 await trio.sleep_until(self._pending[0][0])
-                heapq.heappop(self._pending)[2]()
+                now = trio.current_time()
+                while self._pending and self._pending[0][0] <= now:
+                    heapq.heappop(self._pending)[2]()
         finally:
             self._running = False
 
