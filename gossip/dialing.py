@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+import trio
 from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from libp2p.utils.address_validation import get_available_interfaces
 from multiaddr import Multiaddr
@@ -14,6 +15,9 @@ from gossip.transport import EXAMPLE, ConnectError
 from protocol.errors import UserError
 
 EXAMPLE_LISTEN = "/ip4/0.0.0.0/tcp/4001"
+
+#: A name that stands for more is a farm of servers, not a node.
+MOST_RESOLVED = 3
 
 _FAMILIES = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6}
 _ANY = {"0.0.0.0", "::"}
@@ -30,6 +34,21 @@ def parse_dial(address: str) -> Multiaddr:
     if not address.startswith(_KINDS) or names[1:] != ["tcp", "p2p"]:
         raise ConnectError(f"{address}: only /ip4, /ip6 and /dns4 over /tcp can be dialed, as in {EXAMPLE}")
     return parsed
+
+
+async def resolve(address: Multiaddr) -> list[Multiaddr]:
+    """The same with IP addresses for a name, as this machine resolves it: libp2p asks name servers alone, and
+    so knows neither localhost nor what else stands in /etc/hosts. Raises OSError.
+    """
+    name = next(iter(address.protocols())).name
+    if name in _FAMILIES:
+        return [address]
+    host, port = address.value_for_protocol(name), address.value_for_protocol("tcp")
+    family = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6}.get(name, socket.AF_UNSPEC)
+    found = await trio.socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    peer = address.value_for_protocol("p2p")
+    kinds = {socket.AF_INET: "ip4", socket.AF_INET6: "ip6"}
+    return [Multiaddr(f"/{kinds[one[0]]}/{one[4][0]}/tcp/{port}/p2p/{peer}") for one in found[:MOST_RESOLVED]]
 
 
 def parse_listen(address: str) -> Multiaddr:
@@ -89,11 +108,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _said(error: BaseException) -> str:
     if isinstance(error, PeerIDMismatchesPubkey):
         return "another peer answers there; its id is " + str(error).rsplit("=", 1)[-1]
-    if isinstance(error, OSError) and error.errno is not None:
-        return _reason(error)
-    if "resolve" in str(error):
-        return "its name is not known"
-    return ""
+    return _reason(error) if isinstance(error, OSError) and error.errno is not None else ""
 
 
 def _reason(error: OSError) -> str:

@@ -28,8 +28,8 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
-from gossip.dialing import parse_dial, parse_listen, reachable_at, why
-from gossip.overrides import SafePubsub, end_inbound, guard_streams
+from gossip.dialing import parse_dial, parse_listen, reachable_at, resolve, why
+from gossip.overrides import SafePubsub, dial_nobody, end_inbound, guard_streams
 from gossip.transport import (
     CLOSE_SECONDS,
     INBOX,
@@ -74,8 +74,10 @@ async def open_transport(
     """A running node of the network; with nothing to ``listen`` at it only dials out, and takes full part.
 
     ``announce`` are further addresses at which others may dial it (behind a NAT, in a container), without
-    ``/p2p/``. Raises UserError where it can't listen.
+    ``/p2p/``. Raises UserError where it can't listen. What the block raises leaves it as it is, not wrapped
+    by libp2p's nurseries.
     """
+    raised = None
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # its errors are every peer that does not answer
     bound = [parse_listen(address) for address in listen]
     host = _host(identity)
@@ -102,10 +104,14 @@ async def open_transport(
             await pubsub.wait_until_ready()
             await _listen(host, bound)  # last: a peer that comes before pubsub is up ends it
             yield transport
+        except Exception as error:  # raised again as soon as libp2p has ended
+            raised = error
         finally:
             with trio.move_on_after(CLOSE_SECONDS) as scope:
                 scope.shield = True
                 await host.close()  # the end of ``run`` alone leaves sockets open
+    if raised is not None:
+        raise raised
 
 
 def _host(identity: Identity) -> Any:
@@ -115,17 +121,18 @@ def _host(identity: Identity) -> Any:
         key_pair=keys,
         sec_opt={NOISE: noise},  # the default also takes plaintext, where a peer may claim to be any other
         muxer_opt={TProtocol(YAMUX): Yamux},
-        transports=[TCP(dns_max_retries=1)],
+        transports=[TCP()],
         connection_config=ConnectionConfig(
             max_connections=MAX_CONNECTIONS,
             high_watermark=MAX_CONNECTIONS,
-            low_watermark=0,  # nobody but us decides whom to dial
+            low_watermark=0,
             min_connections=0,
         ),
         disable_identify_address_discovery=True,
     )
     guard_streams(host)
     end_inbound(host.get_network())
+    dial_nobody(host.get_network())
     return host
 
 
@@ -179,22 +186,31 @@ class Libp2pTransport:
         peer = peer_of(address)
         if peer == self._peer_id:
             raise ConnectError(f"{address}: that is this node's own address")
-        info = info_from_p2p_addr(parse_dial(address))
+        parsed = parse_dial(address)
         if peer not in self.peers():
-            await self._dial(address, info)
+            try:
+                with trio.fail_after(DIAL_SECONDS):
+                    await self._dial(await resolve(parsed))
+            except trio.TooSlowError:
+                raise ConnectError(f"{address}: cannot reach it within {DIAL_SECONDS:g} seconds") from None
+            except (BaseLibp2pError, OSError) as error:
+                raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
             self._dialed[peer] = address
         return peer
 
-    async def _dial(self, address: str, info: Any) -> None:
-        self._network.unblock_peer(info.peer_id)  # a dial that failed bars the peer for a minute
-        self._network.peerstore.clear_addrs(info.peer_id)  # it would dial another address that it knows
-        try:
-            with trio.fail_after(DIAL_SECONDS):
+    async def _dial(self, addresses: Sequence[Multiaddr]) -> None:
+        """Try one after the other; raises what the last raised."""
+        for number, address in enumerate(addresses, 1):
+            info = info_from_p2p_addr(address)
+            self._network.unblock_peer(info.peer_id)  # a dial that failed bars the peer for a minute
+            self._network.peerstore.clear_addrs(info.peer_id)  # it would dial another address that it knows
+            try:
                 await self._host.connect(info)
-        except trio.TooSlowError:
-            raise ConnectError(f"{address}: cannot reach it within {DIAL_SECONDS:g} seconds") from None
-        except (BaseLibp2pError, OSError) as error:
-            raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
+            except BaseLibp2pError:
+                if number == len(addresses):
+                    raise
+            else:
+                return
 
     async def disconnect(self, peer: str) -> None:
         with trio.move_on_after(CLOSE_SECONDS) as scope:

@@ -89,6 +89,18 @@ def guard_streams(host: Any) -> None:
     host.get_network().set_stream_handler(handle)
 
 
+def dial_nobody(network: Any) -> None:
+    """Leave it to us whom to dial.
+
+    Upstream: every 30 s, and after each disconnect, it dials peers that it knows until it has half of
+    ``high_watermark``; no setting turns that off.
+    """
+
+    async def maybe_connect() -> None: ...
+
+    network.auto_connector.maybe_connect = maybe_connect
+
+
 def end_inbound(network: Any) -> None:
     """Let the task of an inbound connection end with the connection.
 

@@ -1,0 +1,333 @@
+"""What must hold of libp2p as we use it, each test for one trap of py-libp2p 0.8.1, measured or read."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import trio
+import uvloop
+from libp2p import new_host
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
+from libp2p.utils import encode_varint_prefixed
+from multiaddr import Multiaddr
+
+from gossip.libp2p_transport import Libp2pTransport, open_transport
+from gossip.transport import ConnectError, Stream
+from protocol.errors import UserError
+from tests.gossip.members import Member, agree, identity, real_ms
+from tests.waiting import until
+
+LOCAL = "/ip4/127.0.0.1/tcp/0"
+MESHSUB = TProtocol("/meshsub/1.1.0")
+SECONDS = 10.0
+
+
+def anything(forwarder: str, data: bytes) -> bool:
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[tuple[Libp2pTransport, Libp2pTransport]]:
+    """Two connected nodes, the second of which dialed."""
+    async with open_transport(identity(1), [LOCAL]) as one, open_transport(identity(2)) as two:
+        await two.connect(one.addresses()[0])
+        yield one, two
+
+
+async def alive(node: Libp2pTransport) -> None:
+    """A stranger can connect to the node and is heard."""
+    inbox = await node.subscribe("alive", anything)
+    async with open_transport(identity(77)) as stranger:
+        await stranger.subscribe("alive", anything)
+        await stranger.connect(node.addresses()[0])
+        with trio.fail_after(SECONDS):
+            for number in range(100):
+                await stranger.publish("alive", b"%d" % number)
+                with trio.move_on_after(0.2):
+                    await inbox.receive()
+                    return
+    raise AssertionError("nothing was heard")
+
+
+def rpcs() -> dict[str, bytes]:
+    """What a hostile peer may write to a gossip stream."""
+    bad_sender = rpc_pb2.RPC()
+    message = bad_sender.publish.add(from_id=b"\xff" * 5, seqno=b"1", data=b"x", topicIDs=["bees"])
+    message.key, message.signature = b"\xff\xff", b"?"
+    no_fields = rpc_pb2.RPC()
+    no_fields.publish.add(topicIDs=["bees"])
+    controls = rpc_pb2.RPC()
+    controls.control.ihave.add(topicID="bees", messageIDs=[b"\xff\xfe", b"zz"])
+    controls.control.iwant.add(messageIDs=[b"\xff"])
+    controls.control.graft.add(topicID="bees")
+    controls.control.prune.add(topicID="bees", backoff=2**63)
+    record = rpc_pb2.RPC(senderRecord=b"\xff" * 40)
+    return {
+        "no protobuf": encode_varint_prefixed(b"\xff" * 50),
+        "huge length": b"\xff" * 9 + b"\x01",
+        "bad sender": encode_varint_prefixed(bad_sender.SerializeToString()),
+        "no fields": encode_varint_prefixed(no_fields.SerializeToString()),
+        "controls": encode_varint_prefixed(controls.SerializeToString()),
+        "sender record": encode_varint_prefixed(record.SerializeToString()),
+    }
+
+
+@pytest.mark.parametrize("name", rpcs())
+async def test_malformed_gossip_ends_nothing(name: str) -> None:
+    async with pair() as (one, two):
+        await one.subscribe("bees", anything)
+        stream = await two._host.new_stream(ID.from_base58(one.peer_id), [MESHSUB])
+        await stream.write(rpcs()[name])
+        await alive(one)
+
+
+async def test_a_garbled_choice_of_protocol_ends_nothing() -> None:
+    async with pair() as (one, two):
+        for garbage in (b"\xff" * 40, b"\x13/multistream/1.0.0\n\xff\xff\xff\xff\x7f", b"\x00" * 8):
+            stream = await two._network.new_stream(ID.from_base58(one.peer_id))
+            await stream.write(garbage)
+            await stream.close()
+        await alive(one)
+
+
+async def test_gossip_after_a_quick_restart_is_not_taken_for_old() -> None:
+    """Sequence numbers begin at whole seconds upstream: of 40 messages after a restart 36 were lost."""
+    async with open_transport(identity(1), [LOCAL]) as one:
+        inbox = await one.subscribe("bees", anything)
+        heard: set[bytes] = set()
+
+        async def listen() -> None:
+            async for _, data in inbox:
+                heard.add(data)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            for life in range(2):
+                async with open_transport(identity(2)) as two:
+                    await two.subscribe("bees", anything)
+                    await two.connect(one.addresses()[0])
+                    await until(lambda: two._pubsub.peer_topics.get("bees"))  # type: ignore[arg-type]
+                    sent = {b"%d of life %d" % (number, life) for number in range(40)}
+                    for data in sorted(sent):
+                        await two.publish("bees", data)
+                    await until(lambda: sent <= heard)  # noqa: B023
+            nursery.cancel_scope.cancel()
+
+
+async def test_peers_that_come_while_a_node_starts_do_not_end_it() -> None:
+    """Upstream a peer that connects before pubsub runs ends the host; so the node listens last."""
+    port = free_port()
+    address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{identity(1).peer_id}"
+    async with open_transport(identity(2)) as two, open_transport(identity(3)) as three:
+
+        async def hammer(node: Libp2pTransport) -> None:
+            while True:
+                with suppress(ConnectError):
+                    await node.connect(address)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hammer, two)
+            nursery.start_soon(hammer, three)
+            for _ in range(2):
+                async with open_transport(identity(1), [f"/ip4/127.0.0.1/tcp/{port}"]) as one:
+                    await until(lambda: len(one.peers()) == 2)
+                    await alive(one)
+            nursery.cancel_scope.cancel()
+
+
+async def test_connections_that_end_leave_nothing_behind() -> None:
+    """Upstream each inbound connection keeps a task and a token of a limiter, which is exhausted for ever in
+    the end.
+    """
+    async with open_transport(identity(1), [LOCAL]) as one, open_transport(identity(2)) as two:
+        for _ in range(5):
+            await two.connect(one.addresses()[0])
+            await until(lambda: one.peers() == [two.peer_id])
+            await two.disconnect(one.peer_id)
+            await until(lambda: not one.peers())
+        await until(lambda: one._network._inbound_limiter.borrowed_tokens == 0)
+
+
+async def test_only_noise_is_spoken() -> None:
+    """The default host also takes plaintext, where a peer may claim any identity."""
+    keys = create_new_key_pair(identity(5).seed)
+    async with open_transport(identity(1), [LOCAL]) as one:
+        plain = new_host(
+            key_pair=keys, sec_opt={TProtocol(PLAINTEXT_PROTOCOL_ID): InsecureTransport(keys)}
+        )
+        async with plain.run(listen_addrs=[]):
+            with pytest.raises(Exception, match="unable to connect"), trio.fail_after(SECONDS):
+                await plain.connect(info_from_p2p_addr(Multiaddr(one.addresses()[0])))
+            await plain.close()
+        assert one.peers() == []
+
+
+async def test_another_peer_than_expected_is_named() -> None:
+    async with open_transport(identity(1), [LOCAL]) as one, open_transport(identity(2)) as two:
+        wrong = one.addresses()[0].replace(one.peer_id, identity(9).peer_id)
+        with pytest.raises(ConnectError, match=f"another peer answers there; its id is {one.peer_id}"):
+            await two.connect(wrong)
+
+
+async def test_a_dial_that_failed_can_be_repeated_at_once() -> None:
+    """Upstream bars a peer for a minute after a failed dial."""
+    port = free_port()
+    address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{identity(1).peer_id}"
+    async with open_transport(identity(2)) as two:
+        with pytest.raises(ConnectError, match="connection refused"):
+            await two.connect(address)
+        async with open_transport(identity(1), [f"/ip4/127.0.0.1/tcp/{port}"]):
+            assert await two.connect(address) == identity(1).peer_id
+
+
+async def test_an_address_is_dialed_and_not_another_that_the_peer_is_known_by() -> None:
+    async with pair() as (one, two):
+        wrong = f"/ip4/127.0.0.1/tcp/1/p2p/{one.peer_id}"
+        await two.disconnect(one.peer_id)
+        await until(lambda: not two.peers())
+        with pytest.raises(ConnectError, match="connection refused"):
+            await two.connect(wrong)
+
+
+async def test_two_nodes_of_one_user_do_not_share_a_port() -> None:
+    """libp2p listens with SO_REUSEPORT, so the second bind would succeed and take half of the connections."""
+    async with open_transport(identity(1), [LOCAL]) as one:
+        taken = one.addresses()[0].rpartition("/p2p/")[0]
+        with pytest.raises(UserError, match=f"cannot listen at {taken}: its port is in use"):
+            async with open_transport(identity(2), [taken]):
+                pass
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/ip4/127.0.0.1/udp/1", "/ip4/127.0.0.1", "nonsense", "/dns4/localhost/tcp/1", "/ip4/192.0.2.1/tcp/1"],
+)
+async def test_a_place_where_one_cannot_listen_is_named(address: str) -> None:
+    with pytest.raises(UserError, match=f"cannot listen at {address}"):
+        async with open_transport(identity(1), [address]):
+            pass
+
+
+@pytest.mark.parametrize("host", ["/ip6/::1", "/dns4/localhost"])
+async def test_other_kinds_of_addresses(host: str) -> None:
+    listen = "/ip6/::1/tcp/0" if host.startswith("/ip6") else LOCAL
+    try:
+        async with open_transport(identity(1), [listen]) as one, open_transport(identity(2)) as two:
+            port = one.addresses()[0].split("/")[4]
+            assert await two.connect(f"{host}/tcp/{port}/p2p/{one.peer_id}") == one.peer_id
+    except UserError as error:
+        pytest.skip(f"this machine has no such network: {error}")
+
+
+async def test_a_node_that_listens_everywhere_names_real_addresses() -> None:
+    async with open_transport(identity(1), ["/ip4/0.0.0.0/tcp/0"], ["/dns4/bees.example/tcp/4001"]) as one:
+        assert one.addresses()[0] == f"/dns4/bees.example/tcp/4001/p2p/{one.peer_id}"
+        assert not any("0.0.0.0" in address for address in one.addresses())
+        assert one.addresses()[-1].startswith("/ip4/127.0.0.1/")
+
+
+async def test_what_the_block_raises_is_not_wrapped() -> None:
+    with pytest.raises(UserError, match="a line"):
+        async with open_transport(identity(1), [LOCAL]):
+            raise UserError("a line")
+
+
+async def test_nobody_is_dialed_unasked() -> None:
+    """Upstream dials all peers that it knows, which would undo every disconnect."""
+    async with pair() as (one, two):
+        await two.disconnect(one.peer_id)
+        await until(lambda: not one.peers() and not two.peers())
+        await two._network.auto_connector.maybe_connect()
+        assert not two.peers()
+
+
+async def test_a_failed_dial_says_nothing_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_transport(identity(1)) as one:
+        with pytest.raises(ConnectError):
+            await one.connect(f"/ip4/127.0.0.1/tcp/1/p2p/{identity(2).peer_id}")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_closed_node_leaves_no_connection_behind() -> None:
+    async with open_transport(identity(1), [LOCAL]) as one:
+        async with open_transport(identity(2)) as two:
+            await two.connect(one.addresses()[0])
+            await until(lambda: one.peers() == [two.peer_id])
+        await until(lambda: not one.peers())
+
+
+async def test_a_burst_reaches_all() -> None:
+    """Upstream queues hold 32 messages, so of 300 at once 32 arrived."""
+    async with (
+        open_transport(identity(1), [LOCAL]) as first,
+        open_transport(identity(2), [LOCAL]) as second,
+        open_transport(identity(3), [LOCAL]) as third,
+        open_transport(identity(4)) as fourth,
+        trio.open_nursery() as nursery,
+    ):
+        known = first.addresses()
+        members = [
+            Member(number + 1, transport, known if number else (), clock_ms=real_ms)
+            for number, transport in enumerate((first, second, third, fourth))
+        ]
+        for member in members:
+            await nursery.start(member.swarm.run)
+        await until(lambda: all(len(member.swarm.presences()) == 3 for member in members), 30)
+        begun = trio.current_time()
+        for number in range(300):
+            await members[3].swarm.publish(members[3].note(number))
+        published = trio.current_time() - begun
+        await until(lambda: agree(members), 40)
+        delays = sorted(
+            member.came[name] - members[3].came[name] for member in members[:3] for name in member.came
+        )
+        print(f"300 records to 3 peers: published in {published:.2f} s, the last after {delays[-1]:.2f} s")
+        assert [member.rejected.total() for member in members] == [0, 0, 0, 0]
+        nursery.cancel_scope.cancel()
+
+
+def test_it_runs_as_a_guest_of_uvloop() -> None:
+    async def meet() -> bytes:
+        async def answer(stream: Stream) -> None:
+            await stream.send(await stream.receive(100))
+
+        async with pair() as (one, two):
+            one.handle("/echo/1", answer)
+            stream = await two.open(one.peer_id, "/echo/1")
+            await stream.send(b"hello")
+            answered = await stream.receive(100)
+            await stream.aclose()
+            return answered
+
+    async def host() -> Any:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            meet,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            run_sync_soon_not_threadsafe=loop.call_soon,
+            host_uses_signal_set_wakeup_fd=True,
+            restrict_keyboard_interrupt_to_checkpoints=True,
+            done_callback=done.set_result,
+        )
+        return (await done).unwrap()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(host()) == b"hello"
