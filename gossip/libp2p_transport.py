@@ -188,6 +188,7 @@ class Libp2pTransport:
             raise ConnectError(f"{address}: that is this node's own address")
         parsed = parse_dial(address)
         if peer not in self.peers():
+            self._dialed[peer] = address  # before its arrival is told
             try:
                 with trio.fail_after(DIAL_SECONDS):
                     await self._dial(await resolve(parsed))
@@ -195,7 +196,9 @@ class Libp2pTransport:
                 raise ConnectError(f"{address}: cannot reach it within {DIAL_SECONDS:g} seconds") from None
             except (BaseLibp2pError, OSError) as error:
                 raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
-            self._dialed[peer] = address
+            finally:
+                if peer not in self.peers():
+                    self._dialed.pop(peer, None)
         return peer
 
     async def _dial(self, addresses: Sequence[Multiaddr]) -> None:

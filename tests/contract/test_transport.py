@@ -69,6 +69,20 @@ async def test_connects_by_address_and_both_sides_know(world: World) -> None:
         assert await two.connect(one.addresses()[0]) == one.peer_id
 
 
+async def test_who_dialed_is_known_when_the_arrival_is_told(world: World) -> None:
+    async with world.node(1) as one, world.node(2) as two, trio.open_nursery() as nursery:
+        found = []
+
+        async def watch(node: Transport) -> None:
+            found.append((node.peer_id, node.peer_address(await node.arrivals().receive())))
+
+        nursery.start_soon(watch, one)
+        nursery.start_soon(watch, two)
+        await two.connect(one.addresses()[0])
+        await until(lambda: len(found) == 2)
+        assert dict(found) == {one.peer_id: None, two.peer_id: one.addresses()[0]}
+
+
 async def test_disconnects_and_connects_again(world: World) -> None:
     async with world.node(1) as one, world.node(2) as two:
         await join(two, one)

@@ -1,0 +1,148 @@
+"""Whom to dial and when, who is here, and who is shut out."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+from gossip.book import MOST_ADDRESSES, MOST_PEERS, MOST_RETRY_SECONDS, RETRY_SECONDS, AddressBook
+from gossip.gate import BURST, SHUT_OUT_MS, STRIKES, Gate
+from gossip.live import CLAIMS_AN_AUTHOR, MISSED, PRESENCE_SECONDS, PRESENCES_A_SECOND, Live
+from protocol.records import Claim, Note, Presence, Record, seal
+from protocol.statements import Origin
+from tests.gossip.members import EPOCH_MS, SWARM_ID, identity
+
+
+def at(number: int, host: int = 1) -> str:
+    return f"/ip4/192.0.2.{host}/tcp/1/p2p/{identity(number).peer_id}"
+
+
+def book() -> AddressBook:
+    return AddressBook(identity(1).peer_id, random.Random(0))
+
+
+def test_a_failed_dial_is_repeated_later_and_later() -> None:
+    ours, now, waits = book(), 0.0, []
+    ours.keep([at(2)])
+    for _ in range(8):
+        address = ours.candidate([], now)
+        assert address == at(2)
+        ours.tried(address, False, now)
+        assert ours.candidate([], now) is None
+        since = now
+        while ours.candidate([], now) is None:
+            now += 1.0
+        waits.append(now - since)
+        ours._known[identity(2).peer_id].due = now  # looking for it counted as a dial
+    assert waits[0] <= RETRY_SECONDS + 1
+    assert MOST_RETRY_SECONDS / 2 <= waits[-1] <= MOST_RETRY_SECONDS + 1
+
+
+def test_all_addresses_of_a_peer_get_their_turn() -> None:
+    ours = book()
+    ours.hear(identity(2).peer_id, [at(2, host) for host in (1, 2, 3)])
+    assert {ours.candidate([], 1000.0 * turn) for turn in range(3)} == {at(2, host) for host in (1, 2, 3)}
+
+
+def test_who_is_connected_or_is_us_is_not_dialed() -> None:
+    ours = book()
+    ours.keep([at(1), at(2), "nonsense"])
+    ours.hear(identity(1).peer_id, [at(1)])
+    assert ours.candidate([identity(2).peer_id], 0.0) is None
+
+
+def test_nobody_speaks_for_another_or_fills_the_book() -> None:
+    ours = book()
+    ours.hear(identity(2).peer_id, [at(3)])
+    assert ours.candidate([], 0.0) is None
+    ours.hear(identity(2).peer_id, [at(2, host) for host in range(50)])
+    assert len(ours._heard[identity(2).peer_id].addresses) == MOST_ADDRESSES
+    for number in range(3, MOST_PEERS + 50):
+        ours.hear(identity(number).peer_id, [at(number)])
+    assert len(ours._heard) == MOST_PEERS
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ms = EPOCH_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+def presence(number: int, created_ms: int) -> Record:
+    return seal(identity(number), SWARM_ID, Presence(created_ms, (), "cpu", "1", "", 0, 0, 0))
+
+
+def test_presence_slows_down_as_the_swarm_grows() -> None:
+    clock = Clock()
+    live = Live(identity(1).public_key, clock)
+    assert live.interval == PRESENCE_SECONDS
+    for number in range(2, 202):
+        live.hear(presence(number, clock.now_ms))
+    assert live.interval == 200 / PRESENCES_A_SECOND
+
+
+def test_who_is_silent_is_gone_and_an_old_presence_does_not_bring_it_back() -> None:
+    clock = Clock()
+    live = Live(identity(1).public_key, clock)
+    said = presence(2, clock.now_ms)
+    live.hear(said)
+    clock.now_ms += round(1000 * MISSED * PRESENCE_SECONDS) + 1
+    live.hear(said)
+    assert live.presences() == {}
+    live.sweep()
+    live.hear(presence(2, clock.now_ms))
+    assert list(live.presences()) == [identity(2).peer_id]
+
+
+def test_an_author_claims_little_at_a_time_and_oneself_nothing() -> None:
+    clock = Clock()
+    live = Live(identity(1).public_key, clock)
+    for author in (1, 2):
+        for number in range(10):
+            claim = Claim(clock.now_ms, f"{number:040x}", Origin.AGENT, "cpu", {}, 60.0)
+            live.hear(seal(identity(author), SWARM_ID, claim))
+    latest = range(10 - CLAIMS_AN_AUTHOR, 10)
+    assert [claim.commit for _, claim in live.claims()] == [f"{number:040x}" for number in latest]
+
+
+def test_a_gate_counts_forgives_and_shuts_out() -> None:
+    clock, counted = Clock(), Counter[str]()
+    gate = Gate(SWARM_ID, clock, lambda reason, peer: counted.update([reason]))
+    note = seal(identity(2), SWARM_ID, Note(clock.now_ms, 1, "hello", ()))
+    assert gate.admit(note.wire, "peer")
+    ahead = seal(identity(2), SWARM_ID, Note(clock.now_ms + 10**7, 1, "hello", ()))
+    for _ in range(2 * STRIKES):
+        assert not gate.admit(ahead.wire, "peer")
+    assert not gate.shuts_out("peer")
+    for number in range(STRIKES):
+        assert not gate.admit(b"%d" % number, "peer")
+    assert gate.shuts_out("peer")
+    assert not gate.admit(note.wire, "peer")
+    assert gate.admit(note.wire, "another")
+    clock.now_ms += SHUT_OUT_MS
+    assert gate.admit(note.wire, "peer")
+    assert counted == {"future": 2 * STRIKES, "malformed": STRIKES}
+
+
+def test_a_forged_signature_is_refused_also_after_the_true_one_was_seen() -> None:
+    counted = Counter[str]()
+    gate = Gate(SWARM_ID, Clock(), lambda reason, peer: counted.update([reason]))
+    note = seal(identity(2), SWARM_ID, Note(EPOCH_MS, 1, "hello", ()))
+    assert gate.admit(note.wire, "peer")
+    assert not gate.admit(replace(note, signature=bytes(64)).wire, "peer")
+    assert counted == {"signature": 1}
+
+
+def test_the_author_is_rate_limited_and_nobody_is_blamed() -> None:
+    clock, counted = Clock(), Counter[str]()
+    gate = Gate(SWARM_ID, clock, lambda reason, peer: counted.update([reason]))
+    note = seal(identity(2), SWARM_ID, Note(clock.now_ms, 1, "hello", ()))
+    other = seal(identity(3), SWARM_ID, Note(clock.now_ms, 1, "hello", ()))
+    admitted = sum(gate.admit(note.wire, "peer") for _ in range(round(BURST) + 100))
+    assert admitted == BURST
+    assert counted == {"quota": 100}
+    assert not gate.shuts_out("peer")
+    assert gate.admit(other.wire, "peer")
+    clock.now_ms += 1000
+    assert gate.admit(note.wire, "peer")
