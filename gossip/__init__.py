@@ -2,11 +2,14 @@
 
     transport         the interface: connections, topics, streams
     memory            an in-memory network behind it, seeded and on any clock
-    libp2p_transport  libp2p behind it; overrides mends its private parts, dialing says why a dial failed
+    libp2p_transport  libp2p behind it
+    overrides         mends of libp2p's private parts
+    dialing           addresses, and why a dial failed
     seen              a bounded memory of what was met
     wire              the frames that go over streams
     hello             who is there, and the program by its hash
     fetch             assets by commit
+    gate              what may enter, and who is shut out
     sync              the exchange of missing records
     book              addresses heard, and when to dial them
     live              who is here and what they claim to run
