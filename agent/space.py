@@ -1,7 +1,7 @@
 """A space of tunables: draw a point, step from one, tell two apart, say what changed.
 
-A point is a value for each tunable. Numbers are moved about in unit coordinates: 0 is a domain's low end, 1 its
-high end, and where a domain is logarithmic the coordinate is that of the logarithm.
+A point is a value for each tunable. Numbers are moved about in unit coordinates: 0 is a domain's low end, 1
+its high end, and where a domain is logarithmic the coordinate is that of the logarithm.
 """
 
 import itertools
@@ -14,6 +14,7 @@ from agent.tunables import Choice, Domain, Int, Log, Tunable, Uniform, fit, same
 from protocol.statements import Scalar
 
 Point = dict[str, Scalar]
+Key = tuple[tuple[str, str], ...]
 
 #: Drawn numbers are rounded to so many digits: no search tells more apart, and people read them.
 DIGITS = 3
@@ -57,6 +58,10 @@ class Space:
         """``point`` with each of ``names`` moved, numbers by about ``spread`` in unit coordinates."""
         return {**point, **{name: step(self.domains[name], point[name], spread, rng) for name in names}}
 
+    def tidy(self, point: Mapping[str, Scalar]) -> Point:
+        """``point`` with its numbers rounded as drawn ones are."""
+        return {name: tidy(domain, point[name]) for name, domain in self.domains.items()}
+
     def points(self) -> Iterator[Point]:
         """All points of a space of finite size."""
         names = list(self.domains)
@@ -64,7 +69,7 @@ class Space:
             yield dict(zip(names, values, strict=True))
 
 
-def key(point: Mapping[str, Scalar]) -> tuple[tuple[str, str], ...]:
+def key(point: Mapping[str, Scalar]) -> Key:
     """The same for equal points only."""
     return tuple(sorted((name, repr(value)) for name, value in point.items()))
 
@@ -116,7 +121,6 @@ def step(domain: Domain, value: Scalar, spread: float, rng: random.Random) -> Sc
     """
     if isinstance(domain, Choice):
         return rng.choice([option for option in domain.options if not same(option, value)])
-    assert not isinstance(value, str)
     goal = reflect(unit(domain, value) + rng.gauss(0.0, spread))
     moved = at(domain, goal)
     if isinstance(domain, Int) and moved == value:
@@ -125,8 +129,16 @@ def step(domain: Domain, value: Scalar, spread: float, rng: random.Random) -> Sc
     return moved
 
 
-def unit(domain: Log | Uniform | Int, value: float) -> float:
+def tidy(domain: Domain, value: Scalar) -> Scalar:
+    """A number rounded as ``at`` rounds; whole numbers and options as they are."""
+    if isinstance(domain, Choice | Int):
+        return value
+    return at(domain, unit(domain, value))
+
+
+def unit(domain: Log | Uniform | Int, value: Scalar) -> float:
     """The unit coordinate of a number."""
+    assert not isinstance(value, str)
     low, high, here = domain.low, domain.high, value
     if isinstance(domain, Log) or (isinstance(domain, Int) and domain.log):
         low, high, here = math.log(low), math.log(high), math.log(here)
