@@ -39,8 +39,8 @@ MAX_PENDING = 4
 
 
 class LocalSearch:
-    """Searches in a worker thread. A cancelled search is waited for: it asks the node's thread before
-    each costly part, and ends there."""
+    """Searches in a worker thread. A cancelled search is waited for: it looks whether it is before each
+    costly part, and ends there."""
 
     name = "local"
 
@@ -68,6 +68,7 @@ class LocalSearch:
         for point in ideas(space, known, random.Random(context.seed), trio.from_thread.check_cancelled):
             if key(point) in known.running or not changes(space.base, point):
                 continue
+            trio.from_thread.check_cancelled()
             asset = write_tunables(context.asset, context.asset_name, point)
             if _digest(asset) in self._proposed or trio.from_thread.run_sync(context.taken, asset):
                 continue

@@ -137,25 +137,32 @@ def tidy(domain: Domain, value: Scalar) -> Scalar:
 
 
 def unit(domain: Log | Uniform | Int, value: Scalar) -> float:
-    """The unit coordinate of a number."""
+    """The unit coordinate of a number; a whole one stands in the middle of its share."""
     assert not isinstance(value, str)
-    low, high, here = domain.low, domain.high, value
-    if isinstance(domain, Log) or (isinstance(domain, Int) and domain.log):
-        low, high, here = math.log(low), math.log(high), math.log(here)
-    return (here - low) / (high - low) if high > low else 0.0
+    low, high = ends(domain)
+    if logarithmic(domain):
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return (value - low) / (high - low) if high > low else 0.0
 
 
 def at(domain: Log | Uniform | Int, coordinate: float) -> float | int:
-    """The number at a unit coordinate, rounded. Whole numbers have shares of equal width."""
+    """The number at a unit coordinate, rounded."""
+    low, high = ends(domain)
+    number = low * (high / low) ** coordinate if logarithmic(domain) else low + (high - low) * coordinate
     if isinstance(domain, Int):
-        low, high = domain.low - 0.5, domain.high + 0.5
-        number = low * (high / low) ** coordinate if domain.log else low + (high - low) * coordinate
         return min(max(round(number), domain.low), domain.high)
-    if isinstance(domain, Log):
-        number = domain.low * (domain.high / domain.low) ** coordinate
-    else:
-        number = domain.low + (domain.high - domain.low) * coordinate
     return min(max(float(f"{number:.{DIGITS}g}"), float(domain.low)), float(domain.high))
+
+
+def ends(domain: Log | Uniform | Int) -> tuple[float, float]:
+    """Where coordinates 0 and 1 are: each whole number has the share of the line that is nearest to it."""
+    if isinstance(domain, Int):
+        return domain.low - 0.5, domain.high + 0.5
+    return domain.low, domain.high
+
+
+def logarithmic(domain: Log | Uniform | Int) -> bool:
+    return isinstance(domain, Log) or (isinstance(domain, Int) and domain.log)
 
 
 def reflect(coordinate: float) -> float:

@@ -172,10 +172,9 @@ def _kind(name: str) -> str:
 
 def _site(where: str, name: str, value: object, domain: Domain, span: tuple[int, int]) -> _Site:
     """Raises ``TunableError`` where the domain is empty or does not hold the value."""
-    fault = _fault(domain)
-    fitting = fit(domain, value)
-    if fault:
+    if fault := _fault(domain):
         raise TunableError(f"{where}: {name}: {fault}")
+    fitting = fit(domain, value)
     if fitting is None:
         raise TunableError(f"{where}: {name}: {value!r} is outside {domain}")
     return _Site(Tunable(name, fitting, domain), *span)
