@@ -1,0 +1,74 @@
+"""make_diff and apply_diff are inverse, agree with git, and refuse everything else."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.diffs import apply_diff, compress, count_lines, decompress, make_diff
+from protocol.errors import RemoteProtocolError
+
+TEXTS = st.lists(st.sampled_from([b"a", b"b", b"", b"--- a/x", b"@@ -1 +1 @@", b"x\r"]), max_size=12).flatmap(
+    lambda lines: st.sampled_from([b"\n".join(lines), b"\n".join(lines) + b"\n"])
+)
+
+
+@given(TEXTS, TEXTS)
+def test_a_diff_applies_to_its_base_and_gives_the_new_text(old: bytes, new: bytes) -> None:
+    assert apply_diff(old, make_diff(old, new, "train.py"), "train.py") == new
+
+
+@given(TEXTS, TEXTS)
+def test_compression_round_trips(old: bytes, new: bytes) -> None:
+    diff = make_diff(old, new, "train.py")
+    assert decompress(compress(diff)) == diff
+
+
+@given(st.binary(max_size=300), TEXTS)
+def test_any_bytes_are_applied_or_refused(junk: bytes, old: bytes) -> None:
+    for diff in (junk, make_diff(b"a\n", b"b\n", "train.py") + junk):
+        try:
+            apply_diff(old, diff, "train.py")
+            decompress(junk)
+        except RemoteProtocolError:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"one\ntwo\nthree\n", b"one\n2\nthree\n"),
+        (b"one\ntwo", b"one\ntwo\n"),
+        (b"one\ntwo\n", b"one\ntwo"),
+        (b"".join(b"%d\n" % i for i in range(50)), b"".join(b"%d\n" % (i * (i != 3 and i != 40)) for i in range(50))),
+    ],
+)
+def test_git_applies_the_same_bytes(tmp_path: Path, old: bytes, new: bytes) -> None:
+    (tmp_path / "train.py").write_bytes(old)
+    diff = make_diff(old, new, "train.py")
+    subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=diff, check=True, timeout=30)
+    assert (tmp_path / "train.py").read_bytes() == new
+
+
+def test_lines_are_counted() -> None:
+    assert count_lines(make_diff(b"a\nb\n--- c\n", b"a\nx\ny\n", "train.py")) == (2, 2)
+    assert count_lines(b"") == (0, 0)
+
+
+def test_a_diff_of_another_path_is_refused() -> None:
+    diff = make_diff(b"a\n", b"b\n", "runner.py")
+    with pytest.raises(RemoteProtocolError, match=r"train\.py alone"):
+        apply_diff(b"a\n", diff, "train.py")
+
+
+def test_a_second_file_after_the_first_is_refused() -> None:
+    diff = make_diff(b"a\n", b"b\n", "train.py") + make_diff(b"a\n", b"b\n", "runner.py")
+    with pytest.raises(RemoteProtocolError, match="hunk header"):
+        apply_diff(b"a\n", diff, "train.py")
+
+
+def test_a_bomb_stops_at_the_bound() -> None:
+    with pytest.raises(RemoteProtocolError, match="oversize"):
+        decompress(compress(b"0" * (64 * 1024 * 1024)))
