@@ -1,6 +1,7 @@
 """The statements that records carry, field by field, each with its bound.
 
-A body is a msgpack map: every field is present, under its own name. Fields are append-only: a later version may add fields with defaults, which older nodes ignore.
+A body is a msgpack map: every field is present, under its own name.
+Fields are append-only: a later version may add fields with defaults, which older nodes ignore.
 """
 
 import hashlib

@@ -35,7 +35,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from agent.tunables import Choice, Int, Log, Tunable, read_tunables, write_tunables  # noqa: E402
-
 from trainer import data  # noqa: E402
 from trainer.inside import examiner, frames  # noqa: E402
 from trainer.inside.candidate import import_file  # noqa: E402
