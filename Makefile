@@ -28,7 +28,7 @@ quick: setup ## the inner loop
 
 test: system setup
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 clean:
 	rm -rf $(VENV) build dist
