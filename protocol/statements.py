@@ -318,7 +318,7 @@ _count = _integer(0, 2**32)
 _lines = _integer(0, MAX_LINES)
 _tier = _pattern(_TIER, "a tier: lower-case letters, digits, '.', '-'")
 
-_FIELDS: dict[type[Statement], dict[str, Check]] = {
+_FIELDS: dict[type, dict[str, Check]] = {
     Result: {
         "created_ms": _ms,
         "sequence": _sequence,
