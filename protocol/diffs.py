@@ -7,6 +7,7 @@ https://git-scm.com/docs/diff-format
 
 import difflib
 import re
+from collections import Counter
 
 from protocol import zstd
 from protocol.errors import RemoteProtocolError
@@ -15,8 +16,9 @@ from protocol.errors import RemoteProtocolError
 MAX_ASSET_BYTES = 256 * 1024
 #: Every line removed and another added, with their headers.
 MAX_DIFF_TEXT_BYTES = 4 * MAX_ASSET_BYTES
-#: A line that shares nothing costs difflib time quadratic in lines; a plain replacement is as good beyond this.
-MAX_DIFFLIB_LINES = 4000
+#: difflib's time grows with the pairs of equal lines, and thousands of the same line would hold a node up for
+#: minutes; beyond this many pairs one plain replacement is as good. A thousand ordinary lines have some 50,000.
+MAX_EQUAL_PAIRS = 200_000
 
 _CONTEXT = 3
 _HUNK = re.compile(rb"@@ -(\d{1,7})(?:,(\d{1,7}))? \+(\d{1,7})(?:,(\d{1,7}))? @@")
@@ -89,7 +91,8 @@ _Group = list[tuple[str, int, int, int, int]]
 
 
 def _groups(before: list[bytes], after: list[bytes]) -> list[_Group]:
-    if max(len(before), len(after)) > MAX_DIFFLIB_LINES:
+    counts = Counter(before)
+    if sum(counts[line] for line in after) > MAX_EQUAL_PAIRS:
         return [[("replace", 0, len(before), 0, len(after))]]
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     return list(matcher.get_grouped_opcodes(_CONTEXT))

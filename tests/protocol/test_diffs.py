@@ -52,6 +52,13 @@ def test_git_applies_the_same_bytes(tmp_path: Path, old: bytes, new: bytes) -> N
     assert (tmp_path / "train.py").read_bytes() == new
 
 
+def test_many_equal_lines_are_replaced_whole() -> None:
+    old, new = b"x\n" * 3000, b"x\n" * 2000 + b"y\n" + b"x\n" * 900
+    diff = make_diff(old, new, "train.py")
+    assert count_lines(diff) == (2901, 3000)
+    assert apply_diff(old, diff, "train.py") == new
+
+
 def test_lines_are_counted() -> None:
     assert count_lines(make_diff(b"a\nb\n--- c\n", b"a\nx\ny\n", "train.py")) == (2, 2)
     assert count_lines(b"") == (0, 0)
