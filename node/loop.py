@@ -245,7 +245,10 @@ class Loop:
         )  # fmt: skip
         record = self._records.tell(result, flight)
         self._done += 1
-        self._parts.meters.experiment(result.origin, result.status, outcome.wall_seconds)
+        self._parts.meters.experiment(
+            result.origin, result.status, cpu=outcome.cpu_seconds, wall=outcome.wall_seconds,
+            overhead=outcome.overhead_seconds,
+        )  # fmt: skip
         standing = level(self._records.ledger.standing(flight.commit, self._tier))
         log.info("%s %s: %s", _name(flight), self._verdict(result), standing or "no win")
         if standing or flight.origin in TOLD_AT_ONCE:

@@ -211,7 +211,13 @@ def words(
     handles, names = axes.get_legend_handles_labels()
     if handles:
         unique = dict(zip(names, handles, strict=True))
-        axes.legend(unique.values(), unique.keys(), loc="lower left", fontsize=9, framealpha=0.9)
+        axes.legend(
+            unique.values(),
+            unique.keys(),
+            loc="upper left" if goal == "maximize" else "lower left",
+            fontsize=9,
+            framealpha=0.9,
+        )
 
 
 def counted(count: int, noun: str) -> str:

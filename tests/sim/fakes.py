@@ -127,7 +127,9 @@ class Tally:
         self.rebases: list[str] = []
         self.replications = 0
 
-    def experiment(self, origin: Origin, status: Status, seconds: float) -> None:
+    def experiment(
+        self, origin: Origin, status: Status, *, cpu: float, wall: float, overhead: float
+    ) -> None:
         self.experiments += 1
 
     def rejected(self, reason: str) -> None:

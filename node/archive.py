@@ -1,0 +1,68 @@
+"""What a home holds, read without disturbing the node that may run on it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from node.home import Home
+from node.journal import Journal
+from node.records import Records
+from node.snapshot import Row, Snapshot, row
+from node.version import version
+from protocol.errors import UserError
+from protocol.manifest import unpack
+from trainer.program import Program, parse_program
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The records of a home and what follows from them; ``tier`` is the home's own."""
+
+    home: Home
+    program: Program
+    tier: str
+    records: Records
+
+    def snapshot(self) -> Snapshot:
+        """The home as a node would show it that does not run."""
+        blank = Snapshot.of(self.program, self.tier, self.records.me, sandbox="", version=version())
+        return blank.with_ledger(self.records.ledger, self.records.chronicle)
+
+    def rows(self) -> Iterator[Row]:
+        """All experiments, the latest to arrive first."""
+        return (row(self.records.ledger, one) for one in self.records.latest() if one.result is not None)
+
+    def asset(self, commit: str) -> bytes:
+        """The asset at ``commit``. Raises UserError where neither lineage nor diffs lead to it."""
+        from node.apply import Assets  # with GitPython, which takes its time to load
+        from node.lineage import GitLineage
+
+        with closing(GitLineage(self.home.lineage, self.program.commits)) as lineage:
+            asset = Assets(self.records.ledger, lineage, self.program.spec.asset, _ask_nobody).held(commit)
+        if asset is None:
+            raise UserError(f"the asset of {commit[:12]} is not here yet: its node fetches it from peers")
+        return asset
+
+
+async def _ask_nobody(commit: str, check: Callable[[bytes], bool]) -> bytes | None:
+    return None
+
+
+@contextmanager
+def open_archive(home: Home) -> Iterator[Archive]:
+    """Raises UserError where no node has worked."""
+    if not home.exists:
+        raise UserError(f"no node has worked in {home.path}: see waggle start --help, or give another --home")
+    with closing(Journal(home.journal, read_only=True)) as journal:
+        program = held_program(journal)
+        if program is None:
+            raise UserError(f"{home.path} holds no program yet: its node has not come to begin its work")
+        tier = (journal.meta("tier") or b"").decode()
+        yield Archive(home, program, tier, Records(journal, program.rules, home.identity(), program.swarm_id))
+
+
+def held_program(journal: Journal) -> Program | None:
+    """The program that a journal's home works on."""
+    if journal.swarm_id is None or journal.program is None:
+        return None
+    return parse_program(unpack(journal.program, journal.swarm_id))

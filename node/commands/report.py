@@ -1,0 +1,19 @@
+"""``waggle report``: results.tsv and progress.png of a home."""
+
+from node.archive import open_archive
+from node.config import Report
+from node.home import Home
+from node.report import write_report
+
+
+def report(command: Report) -> int:
+    """Raises UserError where there is nothing to report, or it can't be written."""
+    with open_archive(Home(command.home)) as archive:
+        spec = archive.program.spec
+        paths = write_report(
+            archive.rows(), command.out, metric_name=spec.metric_name, goal=spec.goal, unit=spec.unit,
+            program=spec.name,
+        )  # fmt: skip
+    for path in paths:
+        print(path)
+    return 0

@@ -1,0 +1,95 @@
+"""The first words with peers that the user named: are they there, are they of our swarm, what do they work on."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import trio
+
+from gossip.hello import Hello, fetch_program, hello
+from gossip.transport import ConnectError, Transport
+from protocol.errors import RemoteProtocolError, UserError
+from protocol.manifest import swarm_id
+from trainer.program import Program, parse_program
+
+log = logging.getLogger(__name__)
+
+#: Enough of a hash to be told apart by eye.
+SHORT = 12
+
+
+async def meet(transport: Transport, addresses: Sequence[str], program: Program, *, new: bool) -> None:
+    """Connect to each, and see that it works on ``program``.
+
+    One that can't be reached is a warning where another was, or where the home is not ``new``: remembered
+    peers are tried too. Raises UserError.
+    """
+    failed: list[UserError] = []
+    for address in addresses:
+        try:
+            said = await _ask(transport, address)
+        except UserError as error:
+            failed.append(error)
+            continue
+        if said.swarm_id != program.swarm_id:
+            raise UserError(
+                f"{address} is in another swarm: it works on {said.name}, swarm {_short(said.swarm_id)}, this"
+                f" node on {program.spec.name}, swarm {_short(program.swarm_id)}"
+            )
+    if failed and new and len(failed) == len(addresses):
+        raise failed[0]
+    for one in failed:
+        log.warning("%s; it will be tried again", one)
+
+
+async def fetch(transport: Transport, address: str, *, expect: str | None, held: bytes | None) -> tuple[Program, Hello]:
+    """The program that the peer at ``address`` works on, checked against its hash.
+
+    ``expect`` is how that must begin, ``held`` the swarm that this home belongs to. Raises UserError.
+    """
+    said = await _ask(transport, address)
+    found = said.swarm_id.hex()
+    if expect is not None and not found.startswith(expect):
+        raise UserError(f"{address} works on {said.name} with hash {found}, which does not begin with {expect}")
+    if held is not None and held != said.swarm_id:
+        raise UserError(
+            f"this home belongs to swarm {_short(held)}, {address} to {_short(said.swarm_id)} ({said.name}):"
+            " give another --home"
+        )
+    peer = await transport.connect(address)
+    try:
+        files = await fetch_program(transport, peer, said.swarm_id)
+    except RemoteProtocolError as error:
+        raise UserError(f"{address} did not give its program: {error}") from error
+    assert swarm_id(files) == said.swarm_id
+    return parse_program(files), said
+
+
+async def consent(program: Program, founder: str | None) -> None:
+    """Ask for a yes to a program that is not built in. Raises UserError where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UserError(
+            f"program {program.spec.name} ({program.swarm_id.hex()}) is not built in, and there is nobody to ask:"
+            " give --yes, or --program-hash with its hash"
+        )
+    question = f"Its code will run here, in a sandbox. Work on {program.spec.name} of {founder or 'nobody'}? [y/N] "
+    answer = await trio.to_thread.run_sync(_answer, question, abandon_on_cancel=True)  # type: ignore[call-arg]  # old stubs
+    if answer.strip().lower() not in ("y", "yes"):
+        raise UserError("not joined")
+
+
+async def _ask(transport: Transport, address: str) -> Hello:
+    peer = await transport.connect(address)
+    try:
+        return await hello(transport, peer)
+    except RemoteProtocolError as error:
+        raise ConnectError(f"{address} does not answer as a node of waggledance: {error}") from error
+
+
+def _answer(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
+
+
+def _short(swarm: bytes) -> str:
+    return swarm.hex()[:SHORT]
