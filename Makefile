@@ -1,33 +1,32 @@
-# The whole set-up, the main job and the tests: `make run`, `make test`. Everything lives in .venv of this checkout.
+# The whole set-up, the main job and the tests: `make setup`, `make run`, `make test`. The environment is .venv here.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
 
-.PHONY: setup run test quick lint system clean
+.PHONY: setup run test quick lint clean
 
-setup: $(STAMP) ## virtual environment and dependencies
+setup: $(INSTALLED) ## environment, dependencies and the built-in programs' data
+	@$(BIN)/waggle program data lm-mini
 
-$(STAMP): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
+	@sh deploy/system-packages.sh
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@touch $@
 
-system: ## Debian packages that tests and sandbox need
-	@sh deploy/system-packages.sh
-
-run: system setup ## a node with the quick built-in program
+run: setup ## a node with the quick built-in program
 	$(BIN)/waggle start --program lm-mini
 
-lint: setup
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-quick: setup ## the inner loop
-	$(BIN)/python -m pytest -q -m 'not slow' -x tests/protocol tests/agent tests/trainer/test_program.py tests/trainer/test_frames.py
+quick: $(INSTALLED) ## the inner loop, under a minute
+	$(BIN)/python -m pytest -q -n 2 -m 'not slow' -x tests/protocol tests/agent tests/contract tests/node tests/test_imports.py
 
-test: system setup
-	$(BIN)/ruff check .
+test: setup lint ## everything
+	@sh deploy/system-packages.sh --all
 	$(BIN)/python -m pytest -q -n 2
 
 clean:

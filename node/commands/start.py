@@ -54,19 +54,20 @@ def join(command: Join) -> int:
 def _run(options: Start, joining: Join | None) -> int:
     home, console = Home(options.home), Console()
     live = console.is_terminal and options.verbosity >= 0
-    _set_up_logs(options, console if live else None)
+    _set_up_logs(options, console if live else None, live=False)
     home.create()
     with home.locked(), closing(Journal(home.journal)) as journal, _listener(options, journal) as listener:
         session = _Session(options, joining, home, journal, console if live else None, listener)
         return main.run(session.work, listener)
 
 
-def _set_up_logs(options: Start, console: Console | None) -> None:
-    """Beside the live picture, which shows what goes on, only what needs attention is told in lines."""
+def _set_up_logs(options: Start, console: Console | None, *, live: bool) -> None:
+    """Beside the ``live`` picture, which shows what goes on, only what needs attention is told in lines."""
     if console is None:
         logs.set_up(options.verbosity)
     else:
-        logs.set_up(min(options.verbosity - 1, 0), lambda line: console.print(line, markup=False, highlight=False))
+        verbosity = min(options.verbosity - 1, 0) if live else options.verbosity
+        logs.set_up(verbosity, lambda line: console.print(line, markup=False, highlight=False))
 
 
 class _Session:
@@ -141,6 +142,7 @@ class _Session:
                 serve(create_app(node.snapshot, metrics, self._options.http.host))
                 self._announce(program, transport)
                 if self._console is not None:
+                    _set_up_logs(self._options, self._console, live=True)
                     nursery.start_soon(display.show, self._console, node.snapshot)
                 if self._options.exit_when_done:
                     await node.finished.wait()
