@@ -27,7 +27,7 @@ from protocol.commits import blob_id
 from protocol.diffs import MAX_ASSET_BYTES
 from protocol.records import Claim, Record, Result, run_seed
 from protocol.statements import Origin, Scalar
-from trainer.experiment import Job, Outcome, Progress
+from trainer.job import Job, Outcome, Progress
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from protocol.statements import (
     Status,
 )
 from trainer.device import Device
-from trainer.experiment import Outcome
+from trainer.job import Outcome
 
 
 def result_of(

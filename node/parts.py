@@ -11,7 +11,7 @@ from node.lineage import Lineage
 from protocol.identity import Identity
 from protocol.statements import Origin, Status
 from trainer.device import Device
-from trainer.experiment import Job, Outcome, Progress
+from trainer.job import Job, Outcome, Progress
 from trainer.program import Program
 
 

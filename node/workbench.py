@@ -1,6 +1,7 @@
 """What runs candidates on this machine: sandbox, device and data, found out in worker threads and tried."""
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from trainer.data import prepare
 from trainer.device import detect
 from trainer.experiment import Trainer
 from trainer.program import Program
-from trainer.sandbox import Sandbox, Unsafe, strongest
+from trainer.sandbox import BACKENDS, Sandbox, Unsafe, strongest
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,14 @@ class Workbench:
 
 
 async def open_workbench(
-    program: Program, *, cache: Path, scratch: Path, device: str | None, unsafe: bool, own: bool
+    program: Program,
+    *,
+    cache: Path,
+    scratch: Path,
+    device: str | None,
+    unsafe: bool,
+    own: bool,
+    backends: Sequence[Callable[[], Sandbox]] = BACKENDS,
 ) -> Workbench:
     """``own`` is whether the program's code is ours or the user's own, and so may run without a sandbox.
 
@@ -37,16 +45,18 @@ async def open_workbench(
     where no sandbox holds.
     """
     found = await trio.to_thread.run_sync(detect, device)
-    sandbox, foreign = await _sandbox(scratch, unsafe=unsafe, own=own)
+    sandbox, foreign = await _sandbox(scratch, backends, unsafe=unsafe, own=own)
     data = await trio.to_thread.run_sync(prepare, program, cache, log.info)
     return Workbench(Trainer(program, data, sandbox, found, scratch=scratch), foreign)
 
 
-async def _sandbox(scratch: Path, *, unsafe: bool, own: bool) -> tuple[Sandbox, bool]:
+async def _sandbox(
+    scratch: Path, backends: Sequence[Callable[[], Sandbox]], *, unsafe: bool, own: bool
+) -> tuple[Sandbox, bool]:
     if unsafe:
         log.warning("--unsafe-no-sandbox: peers' code runs here with all that you may do yourself")
         return Unsafe(), True
-    tried = await strongest(scratch)
+    tried = await strongest(scratch, backends)
     if tried.sandbox is not None:
         for reason in tried.reasons:
             log.info("sandbox %s is used, because of %s", tried.sandbox.name, reason)

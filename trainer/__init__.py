@@ -8,6 +8,7 @@ sandbox     where foreign code runs: backends, tried before they are believed
 spawn       one sandboxed child process, killed with all that it started
 tree        CPU seconds and memory of a tree of processes
 channel     frames to and from a child
+job         what a run is asked for, and what comes of it
 experiment  one run of one candidate: budget, watchdog, examination
 inside/     what runs in the sandbox: boot code, the runner's and the evaluator's side
 programs/   the built-in programs

@@ -24,10 +24,11 @@ from protocol.errors import RemoteProtocolError, UserError
 from protocol.statements import Status
 from trainer import workspace
 from trainer.channel import Channel, number, text
-from trainer.curve import Curve, is_behind, thin
+from trainer.curve import is_behind, thin
 from trainer.data import Data
 from trainer.device import Device
 from trainer.inside.frames import MAX_FDS
+from trainer.job import Caps, Job, Outcome, Progress
 from trainer.log import Log, bounded
 from trainer.program import Program
 from trainer.sandbox import Sandbox
@@ -52,64 +53,6 @@ CANDIDATE_ENV: Mapping[str, str] = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
 }
 THREADS = 1
-
-
-@dataclass(frozen=True)
-class Caps:
-    """Limits in wall seconds besides the budget, which bound what the budget does not count.
-
-    startup      until the candidate is ready: torch on a cold disk takes 20 s
-    exam         for an examination, on top of as long as the budget
-    grace        over the budget, for an honest runner to end its last step, and as a share of the budget
-    wall         on the CPU clock: how many times the budget the wall clock may show on a busy machine
-    """
-
-    startup: float = 120.0
-    exam: float = 120.0
-    grace: float = 0.5
-    grace_share: float = 0.05
-    wall: float = 4.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to run. ``incumbent_curve`` matters only with ``stop_early``."""
-
-    asset: bytes = field(repr=False)
-    seed: int
-    holdout: bool = False
-    stop_early: bool = False
-    incumbent_curve: Curve = ()
-
-
-@dataclass(frozen=True)
-class Progress:
-    """``phase``: starting, training or examining; seconds, and their fraction of the budget, by its clock."""
-
-    phase: str
-    fraction: float
-    loss: float | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a run.
-
-    CPU and wall seconds are those of training; overhead is what is neither training nor examination; memory
-    is the tree's peak, in bytes. ``failure`` says why a run was not scored, in at most 2 KiB.
-    """
-
-    status: Status
-    metric: float | None = None
-    metric_se: float | None = None
-    holdout: float | None = None
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    overhead_seconds: float = 0.0
-    peak_memory: int = 0
-    curve: tuple[tuple[float, float], ...] = ()
-    failure: str = ""
 
 
 class Trainer:

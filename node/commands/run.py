@@ -21,7 +21,7 @@ from protocol.commits import blob_id
 from protocol.diffs import MAX_ASSET_BYTES
 from protocol.errors import UserError
 from protocol.statements import Status
-from trainer.experiment import Job, Outcome
+from trainer.job import Job, Outcome
 from trainer.program import Program, load_program
 
 SCORED, FAILED = 0, 3

@@ -17,7 +17,7 @@ from protocol.records import Record, Result, open_record
 from protocol.statements import Origin, Scalar, Status
 from tests.node.nodes import NUMBERS, Built, build, until
 from tests.sim.fakes import FakeTrainer
-from trainer.experiment import Job, Outcome
+from trainer.job import Job, Outcome
 from trainer.program import Program, Stop
 
 GENESIS = NUMBERS.commits.genesis

@@ -15,7 +15,7 @@ from protocol.records import Record, Result, seal
 from protocol.statements import MAX_DIFF_BYTES, MAX_TEXT_BYTES, Origin, Status
 from tests.protocol.world import SCHEME, SWARM, TIER, World, peer, rules
 from trainer.device import Device
-from trainer.experiment import Outcome
+from trainer.job import Outcome
 from trainer.program import load_program
 
 NUMBERS = load_program(Path(__file__).parents[1] / "programs" / "numbers")

@@ -16,7 +16,7 @@ from node.lineage import Step
 from protocol.commits import CommitScheme
 from protocol.statements import Origin, Status
 from trainer.device import Device
-from trainer.experiment import Job, Outcome, Progress
+from trainer.job import Job, Outcome, Progress
 
 #: Where the loss of ``numbers`` is least (tests/programs/numbers/evaluator.py).
 AT = {"x": 0.7, "y": 0.2, "z": 0.03}

@@ -6,7 +6,8 @@ from pathlib import Path
 from tests.programs.variants import write_numbers
 from trainer.data import prepare
 from trainer.device import Device
-from trainer.experiment import Caps, Trainer
+from trainer.experiment import Trainer
+from trainer.job import Caps
 from trainer.program import Program, load_program
 from trainer.sandbox import Sandbox, Unsafe
 

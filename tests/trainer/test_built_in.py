@@ -7,7 +7,8 @@ import pytest
 
 from trainer.data import prepare
 from trainer.device import detect
-from trainer.experiment import Caps, Job, Progress, Trainer
+from trainer.experiment import Trainer
+from trainer.job import Caps, Job, Progress
 from trainer.program import load_program
 from trainer.sandbox import Bubblewrap, Sandbox
 

@@ -15,7 +15,8 @@ from tests.programs.variants import NUMBERS, write_numbers
 from tests.trainer.kit import CAPS, CPU, script_program, trainer
 from trainer import curve
 from trainer.data import Data
-from trainer.experiment import Caps, Job, Outcome, Progress, Trainer
+from trainer.experiment import Trainer
+from trainer.job import Caps, Job, Outcome, Progress
 from trainer.log import FAILURE_BYTES, HEAD_BYTES, STREAM_BYTES, TAIL_BYTES, Log
 from trainer.program import load_program
 from trainer.sandbox import Sandbox, Unsafe

@@ -11,7 +11,7 @@ import pytest
 
 from protocol.errors import UserError
 from tests.trainer.kit import found, reporting, script_program, trainer
-from trainer.experiment import Job
+from trainer.job import Job
 from trainer.sandbox import Bubblewrap, Landlock, Sandbox, Unsafe, probe, strongest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,7 +191,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from trainer.data import Data
 from trainer.device import detect
-from trainer.experiment import Job, Trainer
+from trainer.experiment import Trainer
+from trainer.job import Job
 from trainer.program import load_program
 from trainer.sandbox import Bubblewrap, Landlock, probe
 async def main():

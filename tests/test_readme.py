@@ -1,0 +1,72 @@
+"""Every command in README.md is one that there is; those that look at a home are run on one."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from node import config
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+#: What stands in README where a reader puts his own.
+PEER = "12D3KooWLeduQ2Dwdk7WDLZWo3BXoEdArcrGdgxwrrSChheuVNtv"
+LOOKS = ("status", "log", "best", "report", "run")
+
+
+def commands(first: str) -> list[str]:
+    """The lines of indented blocks that begin with ``first``, and the quoted commands in the text."""
+    lines = re.findall(rf"(?m)^    ({first} .*)$", README)
+    quoted = re.findall(rf"`({first} [^`]*)`", README)
+    return [line.partition("#")[0].strip() for line in (*lines, *quoted)]
+
+
+def words(command: str, folder: Path) -> list[str]:
+    replaced = command.replace("12D3KooW…", PEER).replace("ADDR", f"/ip4/192.0.2.7/tcp/4001/p2p/{PEER}")
+    return shlex.split(replaced.replace("my.py", str(folder / "my.json")))[1:]
+
+
+@pytest.mark.parametrize("command", commands("waggle"))
+def test_each_command_is_understood(command: str, tmp_path: Path) -> None:
+    arguments = words(command, tmp_path)
+    if "--help" in arguments:
+        with pytest.raises(SystemExit):
+            config.parse(arguments)
+    else:
+        assert config.parse(arguments, {"HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize("command", commands("make"))
+def test_each_target_exists(command: str) -> None:
+    target = command.split()[1]
+    assert re.search(rf"(?m)^{target}:", (ROOT / "Makefile").read_text())
+
+
+def test_the_picture_is_there() -> None:
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (ROOT / path).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_looks_at_a_home_does(tmp_path: Path) -> None:
+    numbers = ROOT / "tests" / "programs" / "numbers"
+    (tmp_path / "my.json").write_bytes(next(numbers.glob("*.json")).read_bytes())
+    waggle(tmp_path, "start", "--program", str(numbers), "--no-listen", "--http", "127.0.0.1:0",
+           "--max-experiments", "3", "--exit-when-done")  # fmt: skip
+    run = [command for command in commands("waggle") if command.split()[1] in LOOKS]
+    assert len(run) > len(LOOKS)
+    for command in run:
+        assert waggle(tmp_path, *words(command, tmp_path)) or "--diff" in command
+    assert (tmp_path / "progress.png").exists()
+
+
+def waggle(folder: Path, *arguments: str) -> str:
+    environment = {"WAGGLE_HOME": str(folder / "home"), "WAGGLE_CACHE": str(folder / "cache"), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "node.cli", *arguments], cwd=folder, capture_output=True, text=True, timeout=120,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
