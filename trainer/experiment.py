@@ -391,6 +391,10 @@ class _Experiment:
             used = self._used()
             self.on_progress(Progress(self.phase, used / self.spec.budget_seconds, loss, used))
 
+    def _anonymous(self, failure: str) -> str:
+        """``failure`` without the paths of this machine: peers will read it."""
+        return failure.replace(f"{self.folder}/", "").replace(str(Path.home()), "~")
+
     def _outcome(self) -> Outcome:
         total = trio.current_time() - self.began
         outcome = Outcome(
@@ -402,7 +406,7 @@ class _Experiment:
             curve=thin(self.points),
         )
         if self.ended is not None:
-            return replace(outcome, status=self.ended.status, failure=bounded(self.ended.why))
+            return replace(outcome, status=self.ended.status, failure=bounded(self._anonymous(self.ended.why)))
         (metric, error), *more = self.scores
         return replace(outcome, metric=metric, metric_se=error, holdout=more[0][0] if more else None)
 

@@ -38,7 +38,7 @@ def run(command: Run) -> int:
     with tempfile.TemporaryDirectory(prefix="waggle-run-") as scratch:
         bench, outcome = trio.run(_experiment, command, program, own, Job(asset, seed), Path(scratch))
     values = _values(program, bench, Job(asset, seed), outcome)
-    print(json.dumps(values, indent=2) if command.json else "\n".join(_lines(values)))
+    print(json.dumps(values) if command.json else "\n".join(_lines(values)))
     return SCORED if outcome.status is Status.SCORED else FAILED
 
 

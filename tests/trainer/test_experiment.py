@@ -165,6 +165,13 @@ async def test_a_long_failure_keeps_its_end(run: Run) -> None:
     assert 1000 < len(outcome.failure.encode()) <= FAILURE_BYTES
 
 
+async def test_a_failure_does_not_tell_where_it_was(run: Run, tmp_path: Path) -> None:
+    outcome = await run("def train(run):\n    raise ValueError(__file__)")
+    assert "files/train.py" in outcome.failure
+    assert str(tmp_path) not in outcome.failure
+    assert str(Path.home()) not in outcome.failure
+
+
 async def test_memory_of_the_tree_is_bounded(run: Run) -> None:
     script = """
 import mmap, os
