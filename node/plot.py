@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.proposer import one_line
 from node.snapshot import Row
+from protocol.statements import Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,10 +118,12 @@ def width(count: int, courses: dict[str, list[Step]]) -> float:
 
 
 def runs(axes: "Axes", rows: Sequence[Row], low: float, high: float, *, maximize: bool) -> None:
-    """All runs; failures as crosses and what is off the scale as triangles, along the worse edge."""
+    """All runs; along the worse edge those without a metric, and triangles for what is off the scale."""
     edge = low + 0.015 * (high - low) if maximize else high - 0.015 * (high - low)
     scored = [(place, row.metric) for place, row in enumerate(rows, start=1) if row.metric is not None]
-    failed = [place for place, row in enumerate(rows, start=1) if row.metric is None]
+    unscored = [(place, row.status) for place, row in enumerate(rows, start=1) if row.metric is None]
+    stopped = [place for place, status in unscored if status is Status.STOPPED_EARLY]
+    failed = [place for place, status in unscored if status is not Status.STOPPED_EARLY]
     inside = [(place, metric) for place, metric in scored if low <= metric <= high]
     outside = [place for place, metric in scored if not low <= metric <= high]
     marker = "v" if maximize else "^"
@@ -129,6 +132,7 @@ def runs(axes: "Axes", rows: Sequence[Row], low: float, high: float, *, maximize
         ([place for place, _ in inside], [metric for _, metric in inside],
          {"marker": "o", "color": GREY, "label": "run"}),
         (outside, [edge] * len(outside), {"marker": marker, "color": GREY, "label": "run off the scale"}),
+        (stopped, [edge] * len(stopped), {"marker": "|", "color": GREY, "label": "stopped early"}),
         (failed, [edge] * len(failed), {"marker": "x", "color": "#e05252", "linewidths": 1.0, "label": "failed"}),
     ]  # fmt: skip
     for places, heights, look in kinds:
