@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import trio
 import uvicorn
@@ -38,6 +38,7 @@ SHOW_CURSOR = "\x1b[?25h"
 #: Begins to serve an application; called once at most.
 Serve = Callable[[ASGIApp], None]
 Work = Callable[[Serve], Awaitable[None]]
+Soon = Callable[[Callable[[], None]], None]
 
 
 def run(work: Work, listener: socket.socket) -> int:
@@ -82,8 +83,8 @@ class _Process:
         ended: asyncio.Future[Any] = loop.create_future()
         trio.lowlevel.start_guest_run(
             self._guest,
-            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
-            run_sync_soon_not_threadsafe=loop.call_soon,
+            run_sync_soon_threadsafe=cast(Soon, loop.call_soon_threadsafe),
+            run_sync_soon_not_threadsafe=cast(Soon, loop.call_soon),
             host_uses_signal_set_wakeup_fd=True,
             restrict_keyboard_interrupt_to_checkpoints=True,
             done_callback=ended.set_result,

@@ -159,7 +159,7 @@ def _metric(best: Best) -> float:
 
 
 _SAMPLES: Mapping[str, Callable[[Snapshot], Samples]] = {
-    "global_best": lambda now: _one(now.global_best and now.global_best.metric),
+    "global_best": lambda now: _one(now.global_best.metric if now.global_best else None),
     "incumbent": lambda now: _by_tier(now, now.incumbents, _metric),
     "incumbent_runs": lambda now: _by_tier(now, now.incumbents, lambda best: best.runs),
     "proven_best": lambda now: _by_tier(now, now.proven, _metric),

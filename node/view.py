@@ -12,6 +12,8 @@ PEER_TAIL = 6
 MIB = 1 << 20
 #: Places of a metric: differences within the noise are not worth more.
 METRIC_FORMAT = ".6g"
+#: Letters of a line where nobody says how wide the terminal is.
+TABLE_WIDTH = 140
 #: Rows of the last experiments in ``waggle status``.
 STATUS_ROWS = 5
 
@@ -95,14 +97,14 @@ def current_text(current: Mapping[str, Any]) -> str:
     return f"{current['origin']} of {short_commit(current['commit'])}   {phase}{loss}   {summary}".rstrip()
 
 
-def status_lines(status: Json, now_ms: int) -> Iterator[str]:
+def status_lines(status: Json, now_ms: int, width: int = TABLE_WIDTH) -> Iterator[str]:
     """``waggle status``: what a person wants to know first stands first."""
     me, metric = status["peer_id"], status["metric"]
     yield from _fields(_status_fields(status, metric, me, now_ms))
     rows = status["last"][:STATUS_ROWS]
     if rows:
         yield ""
-        yield from table(rows, metric, me, now_ms)
+        yield from table(rows, metric, me, now_ms, width)
 
 
 def _status_fields(
@@ -138,25 +140,29 @@ def _fields(pairs: Iterator[tuple[str, str]]) -> Iterator[str]:
         yield f"{name:<{width}}  {value}".rstrip()
 
 
-_COLUMNS = ("ago", "{metric}", "status", "", "origin", "commit", "by", "summary")
+_COLUMNS = ("ago", "{metric}", "status", "origin", "commit", "by", "summary")
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], metric: Mapping[str, str], me: str, now_ms: int, summary: int = 60
-) -> Iterator[str]:
-    """Rows (as JSON) in aligned columns, under a head."""
+    rows: Sequence[Mapping[str, Any]], metric: Mapping[str, str], me: str, now_ms: int, width: int = TABLE_WIDTH
+) -> list[str]:
+    """A head and the rows (as JSON) in aligned columns; summaries are cut so that lines have ``width`` letters."""
     head = tuple(column.format(metric=metric["name"]) for column in _COLUMNS)
-    lines = [head, *(_cells(row, me, now_ms, summary) for row in rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(head))]
-    for line in lines:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    lines = [head, *(_cells(row, me, now_ms) for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(head) - 1)]
+    room = max(0, width - sum(widths) - 2 * len(widths))
+    told = []
+    for *cells, summary in lines:
+        aligned = [cell.ljust(wide) for cell, wide in zip(cells, widths, strict=True)]
+        told.append("  ".join([*aligned, printable(summary, room)]).rstrip())
+    return told
 
 
-def _cells(row: Mapping[str, Any], me: str, now_ms: int, summary: int) -> tuple[str, ...]:
+def _cells(row: Mapping[str, Any], me: str, now_ms: int) -> tuple[str, ...]:
+    said = row["status"] if row["metric"] is None else row["standing"] or row["status"]
     return (
-        ago(row["created_ms"], now_ms), metric_text(row["metric"]), row["status"], row["standing"],
-        row["origin"], short_commit(row["commit"]), short_peer(row["peer"], me),
-        printable(row["summary"], summary),
+        ago(row["created_ms"], now_ms), metric_text(row["metric"]), said, row["origin"],
+        short_commit(row["commit"]), short_peer(row["peer"], me), row["summary"],
     )  # fmt: skip
 
 

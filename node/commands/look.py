@@ -1,17 +1,18 @@
 """``waggle status``, ``waggle log`` and ``waggle best``: of any home, whether a node runs on it or not."""
 
 import json
+import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from node.archive import Archive, open_archive
 from node.config import Look
 from node.home import Home
 from node.snapshot import Best, best, level
-from node.view import Json, best_json, best_text, row_json, status_json, status_lines, table
+from node.view import TABLE_WIDTH, Json, best_json, best_text, row_json, status_json, status_lines, table
 from protocol.diffs import make_diff
 from protocol.errors import UserError
 
@@ -32,7 +33,7 @@ def _status(command: Look) -> None:
         with open_archive(home) as archive:
             status = status_json(archive.snapshot())
         status["running"] = home.running
-    _print(command, status, status_lines(status, time.time_ns() // 1_000_000))
+    _print(command, status, status_lines(status, time.time_ns() // 1_000_000, _width()))
 
 
 def _ask(home: Home) -> Json | None:
@@ -52,8 +53,8 @@ def _log(command: Look) -> None:
     with open_archive(Home(command.home)) as archive:
         rows = [row_json(row) for row in islice(archive.rows(), command.limit)]
         metric = {"name": archive.program.spec.metric_name}
-        lines = table(rows, metric, archive.snapshot().peer_id, time.time_ns() // 1_000_000)
-        _print(command, rows, lines if rows else iter(["no experiments yet"]))
+        lines = table(rows, metric, archive.snapshot().peer_id, time.time_ns() // 1_000_000, _width())
+        _print(command, rows, lines if rows else ["no experiments yet"])
 
 
 def _best(command: Look) -> None:
@@ -96,9 +97,14 @@ def _best_lines(values: Json, me: str) -> Iterator[str]:
     yield "see also  waggle best --diff, waggle best --show"
 
 
-def _print(command: Look, values: object, lines: Iterator[str]) -> None:
+def _print(command: Look, values: object, lines: Iterable[str]) -> None:
     if command.json:
         print(json.dumps(values, indent=2))
         return
     for line in lines:
         print(line)
+
+
+def _width() -> int:
+    """The terminal's, where there is one."""
+    return shutil.get_terminal_size((TABLE_WIDTH, 0)).columns

@@ -1,0 +1,91 @@
+"""Liars among honest nodes, all of them real processes: what the honest believe stays true.
+
+What is *not* promised: that two identities which agree with each other are never believed. A node that has not
+run a candidate believes it where two authors agree and nobody contradicts, and runs one in four of those itself.
+So sock puppets may have a headline until the first honest node has looked; then they are believed no more.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.kit import Json, Place, Running, place
+from tests.hostile.truth import NEAR, asset_in, true_distance
+from tests.programs.variants import NUMBERS
+from trainer.program import load_program
+
+LIAR = Path(__file__).parent / "liar.py"
+GENESIS = true_distance(load_program(NUMBERS).asset)
+EXPERIMENTS = 30
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Place]:
+    with place(tmp_path) as made:
+        yield made
+
+
+async def honest_pair(nodes: Place) -> tuple[Running, Running]:
+    first = await nodes.start("first", "--program", str(NUMBERS), "--seed", "1").up()
+    second = await nodes.start("second", first.address, "--yes", "--seed", "2", command="join").up()
+    return first, second
+
+
+def headline_is_true(node: Running, status: Json) -> bool:
+    """Whether what it shows as the global best is what that candidate is really worth."""
+    best = status["global_best"]
+    held = nodes_best(node)
+    return best is not None and held is not None and abs(best["metric"] - true_distance(held)) <= NEAR
+
+
+def nodes_best(node: Running) -> bytes | None:
+    shown = node.place.waggle("best", "--show", "--home", str(node.home))
+    return shown.stdout.encode() if shown.returncode == 0 else None
+
+
+def bases(node: Running) -> list[float]:
+    """What the bases of its own edits are really worth, the latest first."""
+    me = node.said("peer_id")
+    edits = [row for row in node.ledger() if row["peer"] == me and row["origin"] == "agent"]
+    return [true_distance(asset_in(node.home, row["parent"])) for row in edits]
+
+
+def by(node: Running, liar: Running) -> list[Json]:
+    return [row for row in node.ledger() if row["peer"] == liar.said("peer_id")]
+
+
+@pytest.mark.parametrize("lie", ["claim", "replicate"])
+async def test_one_liar(nodes: Place, lie: str) -> None:
+    first, second = await honest_pair(nodes)
+    liar = await nodes.start("liar", "--lie", lie, "--join", first.address, script=LIAR).up()
+    for node in (first, second):
+        await node.until(lambda status: status["experiments"]["own"] >= EXPERIMENTS)
+        status = await node.until(lambda status, node=node: headline_is_true(node, status))
+        assert status["global_best"]["metric"] < GENESIS - NEAR, "the honest make no progress"
+        assert max(bases(node)) <= GENESIS + NEAR
+    lies = [row["metric"] for row in by(first, liar)]
+    assert min(lies) < -4 if lie == "claim" else max(lies) > 1e6, "the liar was not heard at all"
+    assert (first.stop(), second.stop()) == (0, 0)
+
+
+async def test_two_sock_puppets_are_believed_until_somebody_looks(nodes: Place) -> None:
+    first, second = await honest_pair(nodes)
+    puppets = [
+        await nodes.start(name, "--lie", "puppet", "--join", first.address, script=LIAR).up()
+        for name in ("left", "right")
+    ]
+    for node in (first, second):
+        await node.until(lambda _, node=node: any(looked_at_a_lie(node, puppet) for puppet in puppets))
+        await node.until(lambda status, node=node: headline_is_true(node, status))
+        begun = len(bases(node))
+        await node.until(lambda _, node=node, begun=begun: len(bases(node)) >= begun + 3)
+        assert max(bases(node)[:3]) <= GENESIS + NEAR
+        assert headline_is_true(node, node.status())
+    assert any(row["metric"] < -4 for row in by(first, puppets[0]))
+
+
+def looked_at_a_lie(node: Running, puppet: Running) -> bool:
+    """Whether the node has itself run a candidate of the puppet's."""
+    me, told = node.said("peer_id"), {row["commit"] for row in by(node, puppet) if row["metric"] < -4}
+    return any(row["peer"] == me and row["commit"] in told for row in node.ledger())
