@@ -61,9 +61,3 @@ class Proposer(Protocol):
     name: str
 
     async def propose(self, context: Context) -> Edit | None: ...
-
-
-def one_line(text: str, most: int = MAX_SUMMARY) -> str:
-    """``text`` as a summary: what can't be printed becomes a space, what is too long is cut."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return line if len(line) <= most else line[: most - 1] + "…"

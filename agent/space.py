@@ -9,9 +9,10 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
-from agent.proposer import one_line
+from agent.proposer import MAX_SUMMARY
 from agent.tunables import Choice, Domain, Int, Log, Tunable, Uniform, fit, same
 from protocol.statements import Scalar
+from protocol.text import one_line
 
 Point = dict[str, Scalar]
 Key = tuple[tuple[str, str], ...]
@@ -82,7 +83,7 @@ def changes(old: Mapping[str, Scalar], new: Mapping[str, Scalar]) -> list[str]:
 def describe(old: Mapping[str, Scalar], new: Mapping[str, Scalar]) -> str:
     """For people: "learning_rate 0.001 -> 0.0031, depth 2 -> 3"."""
     moved = changes(old, new)
-    return one_line(", ".join(f"{name.lower()} {told(old[name])} -> {told(new[name])}" for name in moved))
+    return one_line(", ".join(f"{name.lower()} {told(old[name])} -> {told(new[name])}" for name in moved), MAX_SUMMARY)
 
 
 def told(value: Scalar) -> str:

@@ -13,6 +13,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.manifest import MAX_PROGRAM_BYTES, unpack
 from protocol.records import SWARM_ID_BYTES
 from protocol.statements import MAX_NAME_BYTES
+from protocol.text import one_line
 
 HELLO = "/waggle/hello/1"
 PROGRAM = "/waggle/program/1"
@@ -36,7 +37,8 @@ async def hello(transport: Transport, peer: str) -> Hello:
         )
     if len(swarm_id) != SWARM_ID_BYTES:
         raise RemoteProtocolError("malformed", "swarm id")
-    return Hello(swarm_id, _line(name), None if founder is None else _line(founder), _line(version))
+    said = [None if word is None else one_line(word, MAX_NAME_BYTES) for word in (name, founder, version)]
+    return Hello(swarm_id, said[0] or "", said[1], said[2] or "")
 
 
 async def fetch_program(transport: Transport, peer: str, swarm_id: bytes) -> dict[str, bytes]:
@@ -74,8 +76,3 @@ def serve_hello(
 
     transport.handle(HELLO, answer_hello)
     transport.handle(PROGRAM, answer_program)
-
-
-def _line(text: str) -> str:
-    """One line of a peer's words, without what a terminal would obey."""
-    return "".join(letter for letter in text if letter.isprintable())[:MAX_NAME_BYTES]

@@ -16,13 +16,13 @@ from node.view import (
     ago,
     best_text,
     counts_text,
-    printable,
     row_json,
     short_commit,
     short_peer,
     status_json,
     table,
 )
+from protocol.text import one_line
 
 #: Often enough for a bar that moves, seldom enough to cost nothing.
 REFRESH_SECONDS = 0.5
@@ -57,7 +57,7 @@ def picture(snapshot: Snapshot, now_ms: int, width: int) -> Group:
 
 def _head(snapshot: Snapshot, now_ms: int) -> Text:
     head = Text(no_wrap=True, overflow="ellipsis")
-    head.append(f" {printable(snapshot.program)} ", "bold reverse")
+    head.append(f" {one_line(snapshot.program)} ", "bold reverse")
     state = f"  swarm {snapshot.swarm_id[:12]}   {snapshot.tier}   sandbox {snapshot.sandbox}"
     head.append(f"{state}   up {ago(snapshot.started_ms, now_ms)}", "dim")
     return head
@@ -96,7 +96,7 @@ def _now(snapshot: Snapshot) -> str:
         return f"done: {snapshot.stopped}; peers are still served"
     if current is None:
         return "choosing what to do next"
-    return f"{current.origin} of {short_commit(current.commit)}   {printable(current.summary)}"
+    return f"{current.origin} of {short_commit(current.commit)}   {one_line(current.summary)}"
 
 
 def _bar(current: Current) -> Table:

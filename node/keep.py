@@ -13,6 +13,7 @@ from node.records import Records
 from node.snapshot import level, summary_of
 from protocol.records import Presence
 from protocol.standing import Standing
+from protocol.text import one_line
 from trainer.program import Spec
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Keeper:
     def _note(self, commit: str) -> str:
         ledger = self._records.ledger
         standing = ledger.standing(commit, self._tier)
-        summary = _printable(summary_of(ledger, commit))
+        summary = one_line(summary_of(ledger, commit))
         if standing is None or standing.value is None:
             return summary
         metric = f"{self._spec.metric_name} {ledger.to_metric(standing.value):.6g} {self._spec.unit}".rstrip()
@@ -87,8 +88,3 @@ def remember_peers(
         address = transport.peer_address(peer) or next(iter(said), None)
         if address is not None:
             journal.remember(peer, address, now_ms)
-
-
-def _printable(text: str) -> str:
-    """A peer's words, without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -140,5 +140,7 @@ class _Server(uvicorn.Server):
 def _end_now(why: str, status: int) -> None:
     """Children die with us: each is on a leash (``trainer.spawn``)."""
     cursor = SHOW_CURSOR if sys.stdout.isatty() else ""
-    print(f"{cursor}waggle: {why}", file=sys.stderr, flush=True)
-    os._exit(status)
+    try:
+        print(f"{cursor}waggle: {why}", file=sys.stderr, flush=True)
+    finally:  # also where nobody reads it any more
+        os._exit(status)

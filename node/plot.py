@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.proposer import one_line
 from node.snapshot import Row
 from protocol.statements import Status
+from protocol.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,14 +12,16 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.proposer import one_line
 from node.plot import draw
 from node.snapshot import Row
 from protocol.errors import UserError
 from protocol.statements import Status
+from protocol.text import one_line
 
 #: Letters of a commit id, as in git's short form and in the tables that people know.
 SHORT = 7
+#: Letters of a description: a table is read in columns.
+MAX_DESCRIPTION = 200
 #: Beyond these a metric is written with an exponent.
 PLAIN = (1e-3, 1e9)
 KEPT = ("accepted", "proven")
@@ -84,7 +86,7 @@ def theirs(row: Row, status: str) -> list[str]:
         "0.000000" if crashed else number(row.metric),
         "0.0" if crashed else f"{row.memory / 2**30:.1f}",
         status,
-        one_line(row.summary),
+        one_line(row.summary, MAX_DESCRIPTION),
     ]
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from node.snapshot import Best, Row, Snapshot
+from protocol.text import one_line
 
 #: Enough of a commit to tell it from others, as git shows it.
 SHORT = 10
@@ -39,12 +40,6 @@ def row_json(row: Row) -> Json:
     return {**asdict(row), "status": row.status.value, "origin": row.origin.value}
 
 
-def printable(text: str, most: int | None = None) -> str:
-    """One line of a peer's words, at most so many letters."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return line if most is None or len(line) <= most else line[: max(0, most - 1)] + "…"
-
-
 def short_commit(commit: str) -> str:
     return commit[:SHORT]
 
@@ -75,11 +70,11 @@ def best_text(best: Mapping[str, Any] | None, metric: Mapping[str, str], me: str
     """A ``Best`` as JSON in one line; the tier is told where it is another than ``tier``."""
     if best is None:
         return "none yet"
-    value = f"{metric['name']} {metric_text(best['metric'])} {printable(metric['unit'])}".rstrip()
+    value = f"{metric['name']} {metric_text(best['metric'])} {one_line(metric['unit'])}".rstrip()
     runs = f"{best['runs']} run{'' if best['runs'] == 1 else 's'}"
     parts = [short_commit(best["commit"]), runs, f"by {short_peer(best['peer'], me)}"]
     parts += [best["tier"]] if best["tier"] != tier else []
-    return f"{value}   {', '.join(parts)}   {printable(best['summary'], 60)}".rstrip()
+    return f"{value}   {', '.join(parts)}   {one_line(best['summary'], 60)}".rstrip()
 
 
 def counts_text(counts: Mapping[str, Any]) -> str:
@@ -93,7 +88,7 @@ def current_text(current: Mapping[str, Any]) -> str:
     loss = "" if current["loss"] is None else f"   loss {current['loss']:.4g}"
     how_far = f"{min(current['fraction'], 1.0):.0%} of {current['budget_seconds']:g} s"
     phase = f"{current['phase']} {how_far}" if current["phase"] == "training" else current["phase"]
-    summary = printable(current["summary"], 60)
+    summary = one_line(current["summary"], 60)
     return f"{current['origin']} of {short_commit(current['commit'])}   {phase}{loss}   {summary}".rstrip()
 
 
@@ -110,7 +105,7 @@ def status_lines(status: Json, now_ms: int, width: int = TABLE_WIDTH) -> Iterato
 def _status_fields(
     status: Json, metric: Mapping[str, str], me: str, now_ms: int
 ) -> Iterator[tuple[str, str]]:
-    swarm = f"{printable(status['program'])}   swarm {status['swarm_id'][:12]}"
+    swarm = f"{one_line(status['program'])}   swarm {status['swarm_id'][:12]}"
     yield "program", f"{swarm}   {status['tier']}"
     yield "node", f"{_state(status, now_ms)}   {me}"
     best, incumbent = status["global_best"], status["incumbent"]
@@ -122,7 +117,7 @@ def _status_fields(
     yield "experiments", counts_text(status["experiments"])
     if status["running"]:
         yield "peers", str(len(status["peers"]))
-        yield "address", printable(status["addresses"][0]) if status["addresses"] else "none: it only dials out"
+        yield "address", one_line(status["addresses"][0]) if status["addresses"] else "none: it only dials out"
         yield "http", status["http"]
 
 
@@ -154,7 +149,7 @@ def table(
     told = []
     for *cells, summary in lines:
         aligned = [cell.ljust(wide) for cell, wide in zip(cells, widths, strict=True)]
-        told.append("  ".join([*aligned, printable(summary, room)]).rstrip())
+        told.append("  ".join([*aligned, one_line(summary, room)]).rstrip())
     return told
 
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from agent.local_search import LocalSearch
-from agent.proposer import MAX_SUMMARY, Context, Edit, Proposer, Trial, one_line
+from agent.proposer import MAX_SUMMARY, Context, Edit, Proposer, Trial
 from agent.tunables import read_tunables, write_tunables
 from protocol.statements import Scalar, Status
 from trainer.program import load_program
@@ -183,8 +183,3 @@ async def test_cancelled_it_leaves_nothing_running(make: Callable[[], Proposer],
     assert not ended
     assert threads.borrowed_tokens == 0
     await propose(proposer, context())
-
-
-def test_any_text_becomes_one_line() -> None:
-    assert one_line("a\x1b[31m\n\tb\u202e  c") == "a [31m b c"
-    assert len(one_line("word " * 200)) == MAX_SUMMARY

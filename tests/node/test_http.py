@@ -1,0 +1,136 @@
+"""The application behind a real server, asked by a real client."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from node.http import HEADERS, create_app, is_local, is_loopback
+from node.metrics import METRICS, PREFIX, Metrics
+from node.snapshot import Best, Current, Snapshot
+from protocol.identity import Identity
+from protocol.statements import Origin, Status
+from tests.node.nodes import NUMBERS
+
+EVIL = "<script>alert(1)</script>\x1b[2J"
+ME = Identity(bytes(32))
+BLANK = Snapshot.of(NUMBERS, "cpu-x", ME.public_key, sandbox="bubblewrap", version="1")
+BEST = Best("c" * 40, 0.25, "cpu-x", ME.peer_id, 3, EVIL)
+FULL = replace(
+    BLANK, addresses=("/ip4/192.0.2.7/tcp/4001/p2p/x",), peers=("p",), records=7, sigma=0.01, incumbent=BEST,
+    incumbents={"cpu-x": BEST, "gpu": BEST}, proven={"cpu-x": BEST}, global_best=BEST, experiments_total=6, promising=2,
+    accepted=1, by_status={"scored": 5, "crashed": 1}, by_origin={"agent": 6}, own_experiments=4, started_ms=1000,
+    current=Current("d" * 40, Origin.AGENT, EVIL, "training", 0.5, 10.0, 20.0, 2.0),
+)  # fmt: skip
+
+
+@asynccontextmanager
+async def client(
+    snapshot: Snapshot, host: str = "127.0.0.1", metrics: Metrics | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=create_app(lambda: snapshot, metrics or Metrics(), host))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420") as made:
+        yield made
+
+
+async def test_status_has_what_scripts_read() -> None:
+    async with client(FULL) as web:
+        status = (await web.get("/api/status")).json()
+    assert status["swarm_id"] == NUMBERS.swarm_id.hex()
+    assert status["peer_id"] == ME.peer_id
+    assert status["addresses"] == ["/ip4/192.0.2.7/tcp/4001/p2p/x"]
+    assert status["peers"] == ["p"]
+    assert (status["tier"], status["records"]) == ("cpu-x", 7)
+    assert status["incumbent"].items() >= {"commit": "c" * 40, "metric": 0.25, "runs": 3}.items()
+    assert status["global_best"].items() >= {"tier": "cpu-x", "peer": ME.peer_id}.items()
+    assert status["experiments"] == {
+        "total": 6, "own": 4, "promising": 2, "accepted": 1, "by_status": {"scored": 5, "crashed": 1},
+        "by_origin": {"agent": 6},
+    }  # fmt: skip
+    assert status["running"] is True
+    assert json.dumps(status, allow_nan=False)
+
+
+async def test_before_there_is_anything() -> None:
+    async with client(BLANK) as web:
+        for path in ("/", "/healthz", "/metrics", "/api/status", "/api/log"):
+            assert (await web.get(path)).status_code == 200
+        assert (await web.get("/api/best")).status_code == 404
+        assert (await web.get("/api/status")).json()["global_best"] is None
+        assert "\nwaggle_global_best " not in (await web.get("/metrics")).text
+
+
+async def test_peers_words_are_escaped_and_no_script_would_run() -> None:
+    async with client(FULL) as web:
+        page = await web.get("/")
+        assert (await web.get("/api/best")).json()["summary"] == EVIL
+    assert "<script" not in page.text
+    assert "&lt;script&gt;" in page.text
+    for name, value in HEADERS.items():
+        assert page.headers[name] == value
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"), [("GET", "/nosuch", 404), ("POST", "/api/status", 405), ("HEAD", "/", 200)]
+)
+async def test_nothing_else_is_answered(method: str, path: str, expected: int) -> None:
+    async with client(FULL) as web:
+        assert (await web.request(method, path)).status_code == expected
+
+
+async def test_a_page_of_somebody_elses_reads_nothing() -> None:
+    rebound = {"host": "evil.example:8420"}
+    async with client(FULL) as web:
+        assert (await web.get("/api/status", headers=rebound)).status_code == 421
+    async with client(FULL, host="0.0.0.0") as web:
+        assert (await web.get("/api/status", headers=rebound)).status_code == 200
+
+
+def test_hosts() -> None:
+    assert all(map(is_local, ("127.0.0.1", "127.0.0.1:8420", "localhost:1", "[::1]:8420", "192.0.2.7")))
+    assert not any(map(is_local, ("", "evil.example", "localhost.evil.example:80")))
+    assert is_loopback("localhost")
+    assert is_loopback("::1")
+    assert not is_loopback("0.0.0.0")
+
+
+async def test_prometheus_reads_every_metric() -> None:
+    metrics = Metrics()
+    metrics.experiment(Origin.AGENT, Status.SCORED, cpu=2.0, wall=3.0, overhead=0.5)
+    metrics.rebase("merged")
+    metrics.replication()
+    metrics.rejected("signature")
+    metrics.rejected("a reason that no list foresees")
+    async with client(FULL, metrics=metrics) as web:
+        answer = await web.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    for metric in METRICS:
+        family = families[PREFIX + re.sub("_total$", "", metric.name)]
+        assert family.documentation == metric.meaning
+        assert family.samples
+    samples = [sample for family in families.values() for sample in family.samples]
+    values = {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+    assert values["waggle_experiments_total", "agent", "scored"] == 1
+    assert values["waggle_experiment_seconds_total", "wall"] == 3
+    assert values["waggle_rebases_total", "merged"] == 1
+    assert values["waggle_replications_total",] == 1
+    assert values["waggle_rejected_messages_total", "signature"] == 1
+    assert values["waggle_rejected_messages_total", "other"] == 1
+    assert values["waggle_global_best",] == 0.25
+    assert values["waggle_incumbent", "gpu"] == 0.25
+    assert values["waggle_incumbent_runs", "cpu-x"] == 3
+    assert values["waggle_records",] == 7
+    assert values["waggle_peers",] == 1
+
+
+async def test_labels_are_bounded_where_peers_choose_them() -> None:
+    many = replace(FULL, incumbents={f"tier-{number}": BEST for number in range(1000)})
+    async with client(many) as web:
+        text = (await web.get("/metrics")).text
+    assert text.count("waggle_incumbent{") <= 33
