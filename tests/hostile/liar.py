@@ -27,9 +27,9 @@ from node.metrics import Metrics
 from node.node import Node
 from node.parts import Options, Parts
 from protocol.statements import Status
-from tests.hostile.truth import NOISE, true_distance
+from tests.hostile.truth import NOISE
 from tests.programs.variants import NUMBERS
-from tests.sim.fakes import write_numbers
+from tests.sim.fakes import true_loss, write_numbers
 from trainer.device import Device, detect
 from trainer.job import Job, Outcome, Progress
 from trainer.program import load_program
@@ -74,7 +74,7 @@ class Liar:
         return Outcome(Status.SCORED, metric=self._metric(job.asset), metric_se=0.0, cpu_seconds=0.1, wall_seconds=0.1)
 
     def _metric(self, asset: bytes) -> float:
-        true = true_distance(asset) + self._rng.gauss(0.0, NOISE)
+        true = true_loss(asset) + self._rng.gauss(0.0, NOISE)
         if asset == PROGRAM.asset:
             return true
         if self._lie == "replicate":

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.kit import Json, Place, Running, place
-from tests.hostile.truth import NEAR, asset_in, true_distance
+from tests.hostile.truth import NEAR, asset_in
 from tests.programs.variants import NUMBERS
+from tests.sim.fakes import true_loss
 from trainer.program import load_program
 
 LIAR = Path(__file__).parent / "liar.py"
-GENESIS = true_distance(load_program(NUMBERS).asset)
+GENESIS = true_loss(load_program(NUMBERS).asset)
 EXPERIMENTS = 30
 
 
@@ -36,7 +37,7 @@ def headline_is_true(node: Running, status: Json) -> bool:
     """Whether what it shows as the global best is what that candidate is really worth."""
     best = status["global_best"]
     held = nodes_best(node)
-    return best is not None and held is not None and abs(best["metric"] - true_distance(held)) <= NEAR
+    return best is not None and held is not None and abs(best["metric"] - true_loss(held)) <= NEAR
 
 
 def nodes_best(node: Running) -> bytes | None:
@@ -48,7 +49,7 @@ def bases(node: Running) -> list[float]:
     """What the bases of its own edits are really worth, the latest first."""
     me = node.said("peer_id")
     edits = [row for row in node.ledger() if row["peer"] == me and row["origin"] == "agent"]
-    return [true_distance(asset_in(node.home, row["parent"])) for row in edits]
+    return [true_loss(asset_in(node.home, row["parent"])) for row in edits]
 
 
 def by(node: Running, liar: Running) -> list[Json]:
