@@ -229,7 +229,7 @@ class Loop:
         return Job(
             asset,
             run_seed(flight.commit, self._records.me, flight.origin, flight.index),
-            stop_early=new,
+            stop_early=new and self._spec.stop_early,
             incumbent_curve=max((run.result.curve for run in runs), key=len, default=()),
         )
 

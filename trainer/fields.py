@@ -65,6 +65,12 @@ def _one_of(*words: str) -> Field:
     return Field(read, " or ".join((", ".join(quoted[:-1]), quoted[-1])), words[0])
 
 
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Unfit
+    return value
+
+
 def _number(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[[Any], float]:
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -131,6 +137,7 @@ FIELDS: Mapping[str, Field] = {
     "metric.noise": Field(_number(0, open_low=True), "a number above 0, in the metric's unit"),
     "budget.seconds": Field(_number(*SECONDS_BOUNDS), "a number from {} to {}".format(*SECONDS_BOUNDS)),
     "budget.clock": _one_of("auto", "cpu", "wall"),
+    "budget.stop_early": Field(_boolean, "true or false", True),
     "stop.experiments": Field(_integer(1, _MANY), "a whole number, 1 or more", None),
     "stop.hours": Field(_number(0, open_low=True), "a number above 0", None),
     "stop.target": Field(_number(-math.inf), "a number, in the metric's unit", None),

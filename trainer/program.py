@@ -72,7 +72,8 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Spec:
-    """What program.md says. ``memory`` is in bytes, ``noise`` and ``simplicity`` in metric units."""
+    """What program.md says. ``memory`` is in bytes, ``noise`` and ``simplicity`` in metric units;
+    ``stop_early`` is whether a run clearly behind the incumbent's curve is stopped (trainer/curve.py)."""
 
     name: str
     asset: str
@@ -87,6 +88,7 @@ class Spec:
     noise: float
     budget_seconds: float
     clock: str
+    stop_early: bool
     stop: Stop
     founder: str | None
     review: bool
@@ -223,6 +225,7 @@ def _spec(values: Mapping[str, Any], prose: str) -> Spec:
         noise=values["metric.noise"],
         budget_seconds=values["budget.seconds"],
         clock=values["budget.clock"],
+        stop_early=values["budget.stop_early"],
         stop=Stop(*(values[f"stop.{name}"] for name in ("experiments", "hours", "target", "patience"))),
         founder=values["founder"],
         review=values["review"] == "required",

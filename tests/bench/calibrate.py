@@ -89,7 +89,7 @@ class Figures:
 
     def rows(self) -> Iterator[tuple[str, float | None]]:
         yield "experiments", self.origins.total()
-        for origin in ("agent", "rebase", "replication", "confirmation"):
+        for origin in ("baseline", "agent", "rebase", "replication", "confirmation"):
             yield f"  {origin}", self.origins[origin]
         yield "an experiment's cycle, s", self.cycle
         yield "target reached after, s", self.to_target

@@ -78,6 +78,7 @@ WRONG = [
     ("seconds = 5", "secs = 5", 14, "budget.secs: unknown key; did you mean budget.seconds?"),
     ("seconds = 5", "seconds = 5\nseconds = 6", 15, "not TOML"),
     ('clock = "auto"', 'clock = "atomic"', 15, 'expected "auto", "cpu" or "wall"'),
+    ('clock = "auto"', "stop_early = 1", 15, "expected true or false"),
     ("[budget]", "[budgets]", 13, "budgets: unknown key; did you mean budget?"),
     ("[budget]", '[data]\nsource = "http://x"\n[budget]', 14, 'data.source: expected "text" or "pypi:'),
     ("[budget]", '[data]\nsource = "pypi:x==1"\n[budget]', 13, "data.sha256: missing"),
