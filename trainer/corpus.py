@@ -84,7 +84,7 @@ def _download(requirement: str, to: Path, kept: Path) -> None:
     """By the pip of this environment, or any other there is: the file is the same."""
     hint = f"connect to the network, or put the package's file there as {kept}"
     others = filter(None, map(shutil.which, ("pip3", "pip")))
-    pips = [[sys.executable, "-m", "pip"], *([path] for path in others)]
+    pips = [[sys.executable, "-I", "-m", "pip"], *([path] for path in others)]
     said = ""
     for pip in pips:
         options = ["--no-input", "download", "--no-deps", "--only-binary", ":all:", "--dest", str(to)]
