@@ -115,7 +115,7 @@ def _status_fields(
     if status["current"] is not None:
         yield "now", current_text(status["current"])
     yield "experiments", counts_text(status["experiments"])
-    if status["running"]:
+    if status["started_ms"]:
         yield "peers", str(len(status["peers"]))
         yield "address", one_line(status["addresses"][0]) if status["addresses"] else "none: it only dials out"
         yield "http", status["http"]
@@ -124,6 +124,8 @@ def _status_fields(
 def _state(status: Json, now_ms: int) -> str:
     if not status["running"]:
         return "not running"
+    if not status["started_ms"]:
+        return "running, but it can't be asked from here"
     since = f"running for {ago(status['started_ms'], now_ms)}"
     return f"{since}, done: {status['stopped']}" if status["stopped"] else since
 

@@ -73,10 +73,10 @@ def main(count: int, seconds: float) -> None:
             with neighbours(others):
                 found = trio.run(runs, clock, seconds, count)
             metrics = [one.metric for one in found if one.metric is not None]
-            spread = "too few" if len(metrics) < 2 else f"{statistics.mean(metrics):.4f}, sd {statistics.stdev(metrics):.4f}"
+            mean, spread = statistics.mean(metrics), statistics.stdev(metrics)
             wall = statistics.mean(one.wall_seconds for one in found)
             failed = f", {count - len(metrics)} not scored" if len(metrics) < count else ""
-            print(f"{name:6} {clock:5} clock: val_bpb {spread}; {wall:.1f} s wall a run{failed}", flush=True)
+            print(f"{name:6} {clock:5} clock: val_bpb {mean:.4f}, sd {spread:.4f}; {wall:.1f} s wall a run{failed}", flush=True)
 
 
 if __name__ == "__main__":

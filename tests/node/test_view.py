@@ -79,6 +79,9 @@ def test_status_in_lines() -> None:
     text = "\n".join(lines)
     assert "running for 90 s" in text
     assert "40" in next(line for line in lines if line.startswith("peers"))
+    unheard = "\n".join(status_lines({**status_json(BLANK), "running": True}, NOW_MS))
+    assert "it can't be asked from here" in unheard
+    assert "peers" not in unheard
     assert "not running" in "\n".join(status_lines(status_json(BLANK), NOW_MS))
 
 
