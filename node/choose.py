@@ -32,6 +32,7 @@ class View:
     proposed  candidates that are edits of mine
     rebased   wins of mine that were carried over already, or could not be
     barred    commits that I can't or may not run, and so not search from either
+    busy      commits that another lane of mine is running or carrying over
     """
 
     ledger: Ledger
@@ -44,6 +45,7 @@ class View:
     proposed: Collection[str] = field(default_factory=frozenset)
     rebased: Collection[str] = field(default_factory=frozenset)
     barred: Container[str] = field(default_factory=frozenset)
+    busy: Container[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Choice:
 
 def choose(view: View) -> Choice:
     for duty in _duties(view):
-        if duty.commit not in view.barred:
+        if duty.commit not in view.barred and duty.commit not in view.busy:
             return Choice(Action.RUN, duty, duty.commit)
     base = search_base(view)
     if base is None:
@@ -128,7 +130,7 @@ def _duties(view: View) -> list[Duty]:
 
 def _win(view: View, commit: str) -> Standing | None:
     """Its standing, where it beats what it was made on."""
-    if commit in view.rebased or commit in view.barred:
+    if commit in view.rebased or commit in view.barred or commit in view.busy:
         return None
     standing = view.ledger.standing(commit, view.tier)
     return standing if standing is not None and standing.promising and not standing.vetoed else None

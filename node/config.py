@@ -43,6 +43,7 @@ class Http:
 class Start:
     """Run a node. ``listen`` None is where it listened before, or the default; empty is nowhere.
 
+    ``lanes`` None is as many as the machine has room for.
     ``verbosity`` is -1 for warnings alone, 0, or 1 for what is of interest to who looks for an error.
     """
 
@@ -55,6 +56,7 @@ class Start:
     agent: str = "local"
     seed: int = 0
     max_experiments: int | None = None
+    lanes: int | None = 1
     exit_when_done: bool = False
     unsafe: bool = False
     device: str | None = None
@@ -237,6 +239,10 @@ def _node_options() -> argparse.ArgumentParser:
     add("--agent", choices=AGENTS, default="local", help="who thinks of the next edit (default local)")
     add("--seed", metavar="N", type=_natural, default=0, help="of the choices this node makes")
     add("--max-experiments", metavar="N", type=_natural, help="then only serve peers")
+    add(
+        "--lanes", metavar="N|auto", type=_lanes, default=1,
+        help="experiments side by side, each on a GPU or a CPU of its own (default 1)",
+    )  # fmt: skip
     add("--exit-when-done", action="store_true", help="end when no more experiments are to be done")
     _add_device(options)
     volume = options.add_mutually_exclusive_group()
@@ -326,6 +332,14 @@ def _http(text: str) -> Http:
 def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
+    return int(text)
+
+
+def _lanes(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, or auto, got {text!r}")
     return int(text)
 
 

@@ -29,6 +29,8 @@ REFRESH_SECONDS = 0.5
 #: Of the last experiments; with the rest they fit a terminal of 24 lines.
 ROWS = 8
 PEERS = 6
+#: Of experiments that run side by side.
+LANES = 4
 BAR_WIDTH = 40
 NAME_WIDTH = 12
 STANDING_STYLES = {"proven": "bold green", "accepted": "green", "promising": "yellow"}
@@ -74,9 +76,12 @@ def _facts(snapshot: Snapshot, status: dict[str, Any]) -> Iterator[RenderableTyp
     address = snapshot.addresses[0] if snapshot.addresses else ""
     yield _fact("join by", f"waggle join {address}" if address else "this node only dials out")
     yield _fact("http", snapshot.http)
-    yield _fact("now", _now(snapshot))
-    if snapshot.current is not None:
-        yield _bar(snapshot.current)
+    if not snapshot.current:
+        idle = f"done: {snapshot.stopped}; peers are still served" if snapshot.stopped else "choosing what to do next"
+        yield _fact("now", idle)
+    for current in snapshot.current[:LANES]:
+        yield _fact("now", f"{current.origin} of {short_commit(current.commit)}   {one_line(current.summary)}")
+        yield _bar(current)
 
 
 def _fact(name: str, value: str, style: str = "") -> Text:
@@ -88,15 +93,6 @@ def _peers(snapshot: Snapshot) -> str:
     some = "  ".join(short_peer(peer) for peer in snapshot.peers[:PEERS])
     more = "  …" if len(snapshot.peers) > PEERS else ""
     return f"{len(snapshot.peers)}   {some}{more}".rstrip()
-
-
-def _now(snapshot: Snapshot) -> str:
-    current = snapshot.current
-    if snapshot.stopped:
-        return f"done: {snapshot.stopped}; peers are still served"
-    if current is None:
-        return "choosing what to do next"
-    return f"{current.origin} of {short_commit(current.commit)}   {one_line(current.summary)}"
 
 
 def _bar(current: Current) -> Table:

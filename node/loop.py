@@ -5,7 +5,8 @@ any instant repeats at most the running experiment.
 """
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 import trio
@@ -50,7 +51,7 @@ class Swarm(Protocol):
 
 
 class Loop:
-    """One experiment at a time, until the program's stopping criterion holds.
+    """One experiment at a time in each lane, until the program's stopping criterion holds.
 
     ``live`` gives the public keys of peers of this tier heard lately.
     """
@@ -69,20 +70,33 @@ class Loop:
         self._bars = Bars(records, foreign=options.foreign)
         self._thinker = Thinker(parts.proposer, self._context, records.changed)
         self._rebased = parts.journal.rebases()
-        self._done = 0
+        self._begun = 0
         self._asked = 0
-        self.current: Current | None = None
+        self._busy: set[str] = set()
+        self._running: dict[str, tuple[Current, Mapping[str, Scalar]]] = {}
 
     async def run(self) -> str:
         """Work until it is enough, and say why it is."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._thinker.run)
             await self._resume()
-            while not (why := self._enough()):
-                await self._step(choose(self._view()))
+            async with trio.open_nursery() as lanes:
+                for _ in range(self._options.lanes):
+                    lanes.start_soon(self._work)
             nursery.cancel_scope.cancel()
+        why = self._enough()
         log.info("no further experiments: %s", why)
         return why
+
+    @property
+    def current(self) -> tuple[Current, ...]:
+        """The experiments that run now, one a lane."""
+        return tuple(current for current, _ in self._running.values())
+
+    async def _work(self) -> None:
+        """One lane."""
+        while not self._enough():
+            await self._step(choose(self._view()))
 
     # what to do
 
@@ -99,11 +113,12 @@ class Loop:
             proposed=self._records.chronicle.proposed,
             rebased=self._rebased,
             barred=self._bars.at(now_ms),
+            busy=self._busy,
         )
 
     def _enough(self) -> str:
-        if self._options.max_experiments is not None and self._done >= self._options.max_experiments:
-            return f"{self._done} experiments done"
+        if self._options.max_experiments is not None and self._begun >= self._options.max_experiments:
+            return f"{self._begun} experiments done"
         own_ms = self._records.chronicle.own_ms
         hours = (self._parts.clock_ms() - own_ms[0]) / 3_600_000 if own_ms else 0.0
         return reason_to_stop(self._spec.stop, self._view(), own_ms=own_ms, hours=hours)
@@ -112,13 +127,24 @@ class Loop:
         match choice.action:
             case Action.RUN:
                 assert choice.duty is not None
-                await self._run_duty(choice.duty)
+                with self._engaged(choice.commit):
+                    await self._run_duty(choice.duty)
             case Action.REBASE:
-                await self._rebase(choice.commit, choice.base)
+                with self._engaged(choice.commit):
+                    await self._rebase(choice.commit, choice.base)
             case Action.ASK if (idea := self._thinker.take()) is not None:
                 await self._try(idea, choice.base)
             case _:
                 await self._records.changed.wait(IDLE_SECONDS)
+
+    @contextmanager
+    def _engaged(self, commit: str) -> Iterator[None]:
+        """Meanwhile no other lane takes it up."""
+        self._busy.add(commit)
+        try:
+            yield
+        finally:
+            self._busy.discard(commit)
 
     async def _resume(self) -> None:
         """Run again what was running when this node last ended."""
@@ -205,6 +231,7 @@ class Loop:
         return flight
 
     async def _execute(self, flight: Flight, asset: bytes) -> None:
+        self._begun += 1
         tunables = self._tunables(asset)
         await self._swarm.claim(
             Claim(
@@ -213,13 +240,13 @@ class Loop:
             )
         )  # fmt: skip
         log.info("%s starts: %s", _name(flight), self._summary(flight))
-        self._show(flight, Progress("starting", 0.0, None, 0.0))
+        self._show(flight, Progress("starting", 0.0, None, 0.0), tunables)
         try:
             outcome = await self._parts.trainer.run(
-                self._job(flight, asset), on_progress=lambda progress: self._show(flight, progress)
+                self._job(flight, asset), on_progress=lambda progress: self._show(flight, progress, tunables)
             )
         finally:
-            self.current = None
+            del self._running[flight.commit]
         await self._tell(flight, outcome, asset, tunables)
 
     def _job(self, flight: Flight, asset: bytes) -> Job:
@@ -244,7 +271,6 @@ class Loop:
             created_ms=self._parts.clock_ms(),
         )  # fmt: skip
         record = self._records.tell(result, flight)
-        self._done += 1
         self._parts.meters.experiment(
             result.origin, result.status, cpu=outcome.cpu_seconds, wall=outcome.wall_seconds,
             overhead=outcome.overhead_seconds,
@@ -254,11 +280,12 @@ class Loop:
         if standing or flight.origin in TOLD_AT_ONCE:
             await self._swarm.publish(record)
 
-    def _show(self, flight: Flight, progress: Progress) -> None:
-        self.current = Current(
+    def _show(self, flight: Flight, progress: Progress, tunables: Mapping[str, Scalar]) -> None:
+        current = Current(
             flight.commit, flight.origin, self._summary(flight), progress.phase, progress.fraction,
             progress.seconds, self._spec.budget_seconds, progress.loss,
         )  # fmt: skip
+        self._running[flight.commit] = current, tunables
 
     def _summary(self, flight: Flight) -> str:
         return flight.summary or summary_of(self._records.ledger, flight.commit)
@@ -288,7 +315,10 @@ class Loop:
             asset=asset,
             tier=self._tier,
             trials=self._trials(),
-            running=[claim.tunables for _, claim in self._swarm.claims()],
+            running=[
+                *(claim.tunables for _, claim in self._swarm.claims()),
+                *(tunables for _, tunables in self._running.values()),
+            ],
             taken=self._taken,
             seed=run_seed(base.commit, self._records.me, Origin.AGENT, self._options.seed + self._asked),
         )

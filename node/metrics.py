@@ -56,7 +56,7 @@ METRICS = (
     Metric("candidates", "gauge", "", ("standing",), "Candidates of this tier that reached a standing"),
     Metric("records", "gauge", "", (), "Records in the ledger"),
     Metric("peers", "gauge", "", (), "Peers connected now"),
-    Metric("experiment_fraction", "gauge", "ratio", (), "Part of its budget that the running one has used"),
+    Metric("experiment_fraction", "gauge", "ratio", (), "Part of its budget that a running one has used, on average"),
     Metric("stopped", "gauge", "", (), "1 when no more experiments are to be done"),
     Metric("start_time_seconds", "gauge", "seconds", (), "When this node started, since 1970"),
     Metric(
@@ -169,7 +169,7 @@ _SAMPLES: Mapping[str, Callable[[Snapshot], Samples]] = {
     "candidates": lambda now: _counts({"promising": now.promising, "accepted": now.accepted}),
     "records": lambda now: _one(now.records),
     "peers": lambda now: _one(len(now.peers)),
-    "experiment_fraction": lambda now: _one(now.current.fraction if now.current else 0.0),
+    "experiment_fraction": lambda now: _one(sum(one.fraction for one in now.current) / max(1, len(now.current))),
     "stopped": lambda now: _one(float(bool(now.stopped))),
     "start_time_seconds": lambda now: _one(now.started_ms / 1000),
     "build_info": lambda now: [((now.version, now.program, now.swarm_id[:12], now.tier, now.sandbox), 1.0)],

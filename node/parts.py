@@ -53,6 +53,7 @@ class Options:
 
     foreign          whether peers' code may run here: a sandbox works, or the user said that none is needed
     max_experiments  stop after so many in this process
+    lanes            experiments at a time; the trainer takes as many
     metrics_address  where others may scrape it, "" for nowhere
     bootstrap        addresses to dial first; remembered peers follow
     """
@@ -62,6 +63,7 @@ class Options:
     sandbox: str = ""
     foreign: bool = True
     max_experiments: int | None = None
+    lanes: int = 1
     http: str = ""
     metrics_address: str = ""
     bootstrap: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Current:
-    """The experiment that runs now; ``fraction`` is of the budget."""
+    """An experiment that runs now; ``fraction`` is of the budget."""
 
     commit: str
     origin: Origin
@@ -100,7 +100,7 @@ class Snapshot:
     by_status: Mapping[str, int] = field(default_factory=dict)
     by_origin: Mapping[str, int] = field(default_factory=dict)
     own_experiments: int = 0
-    current: Current | None = None
+    current: tuple[Current, ...] = ()
     last: tuple[Row, ...] = ()
     started_ms: int = 0
     stopped: str = ""

@@ -112,8 +112,8 @@ def _status_fields(
     yield "best", best_text(best, metric, me, status["tier"])
     if incumbent is not None and (best is None or incumbent["commit"] != best["commit"]):
         yield "incumbent", best_text(incumbent, metric, me, status["tier"])
-    if status["current"] is not None:
-        yield "now", current_text(status["current"])
+    for current in status["current"]:
+        yield "now", current_text(current)
     yield "experiments", counts_text(status["experiments"])
     if status["started_ms"]:
         yield "peers", str(len(status["peers"]))

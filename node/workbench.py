@@ -11,6 +11,7 @@ from protocol.errors import UserError
 from trainer.data import prepare
 from trainer.device import detect
 from trainer.experiment import Trainer
+from trainer.lanes import Lanes, pins, usable_cpus
 from trainer.program import Program
 from trainer.sandbox import BACKENDS, Sandbox, Unsafe, strongest
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 class Workbench:
     """``foreign`` is whether peers' code may run on it."""
 
-    trainer: Trainer
+    trainer: Lanes
     foreign: bool
 
     @property
@@ -37,17 +38,21 @@ async def open_workbench(
     device: str | None,
     unsafe: bool,
     own: bool,
+    lanes: int | None = 1,
     backends: Sequence[Callable[[], Sandbox]] = BACKENDS,
 ) -> Workbench:
-    """``own`` is whether the program's code is ours or the user's own, and so may run without a sandbox.
+    """``lanes`` is how many experiments run side by side, None for as many as there is room for; ``own``
+    whether the program's code is ours or the user's own, and so may run without a sandbox.
 
     Raises UserError for data that can't be had, a device that is not there, and for a stranger's program
     where no sandbox holds.
     """
     found = await trio.to_thread.run_sync(detect, device)
+    places = pins(lanes, found.kind, cpus=usable_cpus(), gpus=found.count)
     sandbox, foreign = await _sandbox(scratch, backends, unsafe=unsafe, own=own)
     data = await trio.to_thread.run_sync(prepare, program, cache, log.info)
-    return Workbench(Trainer(program, data, sandbox, found, scratch=scratch), foreign)
+    trainers = [Trainer(program, data, sandbox, found, scratch=scratch, pin=pin) for pin in places]
+    return Workbench(Lanes(trainers), foreign)
 
 
 async def _sandbox(

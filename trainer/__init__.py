@@ -11,6 +11,7 @@ channel     frames to and from a child
 job         what a run is asked for, and what comes of it
 party       the children of a run, and what they say
 supervisor  the clocks and limits of a run
+lanes       several runs side by side, each where it was pinned
 exam        what an examiner says of a candidate
 experiment  one run of one candidate: budget, watchdog, examination
 inside/     what runs in the sandbox: boot code, the runner's and the evaluator's side

@@ -32,7 +32,9 @@ _ASK = """
 import json, torch
 found = {}
 if torch.cuda.is_available():
-    found["cuda"] = torch.cuda.get_device_name(0)
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    alike = next((place for place, name in enumerate(names) if name != names[0]), len(names))
+    found["cuda"], found["count"] = names[0], str(alike)
 if torch.backends.mps.is_available():
     found["mps"] = "apple"
 print(json.dumps(found))
@@ -41,12 +43,15 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Device:
-    """``kind`` is cpu, cuda or mps; ``tier`` a slug of [a-z0-9-]; ``software`` the versions that matter."""
+    """``kind`` is cpu, cuda or mps; ``tier`` a slug of [a-z0-9-]; ``software`` the versions that matter;
+    ``count`` is how many of them there are, GPUs of another model than the first left out: their tier is another.
+    """
 
     kind: str
     name: str
     tier: str
     software: str
+    count: int = 1
 
 
 @lru_cache(4)
@@ -63,7 +68,7 @@ def detect(wanted: str | None = None) -> Device:
     for kind in ("cuda", "mps"):
         if kind in found and wanted in (kind, None):
             name = found[kind] if kind == "cuda" else f"{found[kind]} {cpu_name()}"
-            return Device(kind, name, slug(name), software())
+            return Device(kind, name, slug(name), software(), int(found.get("count", 1)))
     if wanted is not None:
         raise UserError(f"no {wanted} device here that torch can use")
     return cpu()

@@ -28,7 +28,7 @@ from trainer.data import Data
 from trainer.device import Device
 from trainer.exam import CandidateGoneError, Score, examine
 from trainer.inside.frames import MAX_FDS
-from trainer.job import Caps, Job, Outcome, Progress
+from trainer.job import Caps, Job, Outcome, Pin, Progress
 from trainer.log import Log, bounded
 from trainer.party import DRAIN_SECONDS, Ended, Parties, Party
 from trainer.program import Program
@@ -40,7 +40,7 @@ from trainer.supervisor import Supervisor
 MAX_FRAMES = 10_000
 #: One thread an experiment, so that experiments run side by side and no CPU second is wasted on waiting;
 #: malloc keeps what it has (18 % more steps a second for the built-in program).
-CANDIDATE_ENV: Mapping[str, str] = {
+CANDIDATE_ENV = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -48,6 +48,7 @@ CANDIDATE_ENV: Mapping[str, str] = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
 }
 THREADS = 1
+ANYWHERE = Pin()
 
 
 class Trainer:
@@ -65,6 +66,7 @@ class Trainer:
         *,
         scratch: Path,
         caps: Caps | None = None,
+        pin: Pin = ANYWHERE,
     ) -> None:
         self.program = program
         self.data = data
@@ -72,6 +74,7 @@ class Trainer:
         self.device = device
         self.scratch = scratch
         self.caps = caps or Caps()
+        self.pin = pin
         self.train_files = workspace.list_files(data.train)
         if len(self.train_files) > MAX_FDS:
             count = len(self.train_files)
@@ -174,9 +177,10 @@ class _Experiment:
             config,
             home / "work",
             [home / "files"],
-            env=CANDIDATE_ENV,
+            env=CANDIDATE_ENV | ({} if trainer.pin.gpu is None else {"CUDA_VISIBLE_DEVICES": str(trainer.pin.gpu)}),
             memory=memory,
             device=trainer.device.kind,
+            cpu=trainer.pin.cpu,
         )
 
     def _examiner_cell(self, index: int, exam: socket.socket) -> Cell:
@@ -189,6 +193,7 @@ class _Experiment:
             [evaluator, *([data] if data else [])],
             env=CANDIDATE_ENV,
             memory=self.spec.memory,
+            cpu=self.trainer.pin.cpu,
         )
 
     # ---- phases

@@ -7,6 +7,14 @@ from trainer.curve import Curve
 
 
 @dataclass(frozen=True)
+class Pin:
+    """Where a run computes: on one CPU, or on one GPU, by its number; neither is anywhere."""
+
+    cpu: int | None = None
+    gpu: int | None = None
+
+
+@dataclass(frozen=True)
 class Caps:
     """Limits in wall seconds besides the budget, which bound what the budget does not count.
 

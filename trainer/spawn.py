@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Cell:
     readable   files and folders that it may read, besides the system's and Python's
     fds        descriptors that it inherits, under the same numbers
     memory     bytes of data that a process of it may have; 0 is no limit (CUDA reserves more than it uses)
+    cpu        the one CPU that it may run on, by number; None is any
     """
 
     role: str
@@ -46,6 +47,7 @@ class Cell:
     env: Mapping[str, str] = field(default_factory=dict)
     memory: int = 0
     device: str = "cpu"
+    cpu: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,22 +113,37 @@ async def spawn(plan: Plan, cell: Cell) -> AsyncIterator[Child]:
     It is started from this thread and not, as trio would, from a worker: bwrap's child asks to be killed when
     the *thread* that started it ends, and a worker that is idle ends after ten seconds.
     """
-    process = subprocess.Popen(  # noqa: ASYNC220  a few milliseconds, and see above
-        [*plan.prefix, *python_command(), json.dumps(_boot_config(plan, cell))],
-        stdin=subprocess.PIPE if plan.leash else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**BASE_ENV, **cell.env, "HOME": str(cell.workspace), "TMPDIR": str(cell.workspace)},
-        cwd=cell.workspace,
-        pass_fds=tuple(cell.fds),
-        close_fds=True,
-        start_new_session=True,
-    )
+    with _running_on(cell.cpu):
+        process = subprocess.Popen(  # noqa: ASYNC220  a few milliseconds, and see above
+            [*plan.prefix, *python_command(), json.dumps(_boot_config(plan, cell))],
+            stdin=subprocess.PIPE if plan.leash else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**BASE_ENV, **cell.env, "HOME": str(cell.workspace), "TMPDIR": str(cell.workspace)},
+            cwd=cell.workspace,
+            pass_fds=tuple(cell.fds),
+            close_fds=True,
+            start_new_session=True,
+        )
     child = Child(process)
     try:
         yield child
     finally:
         await child.aclose()
+
+
+@contextmanager
+def _running_on(cpu: int | None) -> Iterator[None]:
+    """What is started meanwhile runs on one CPU, and so does all that it starts."""
+    if cpu is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def python_command() -> list[str]:

@@ -97,7 +97,7 @@ class _Session:
             self._journal.bind(program.swarm_id, pack(program.files))
             bench = await open_workbench(
                 program, cache=self._options.cache, scratch=self._home.scratch, device=self._options.device,
-                unsafe=self._options.unsafe, own=program.builtin or not self._foreign,
+                unsafe=self._options.unsafe, own=program.builtin or not self._foreign, lanes=self._options.lanes,
             )  # fmt: skip
             self._remember(bench, listen, transport)
             await self._live(program, identity, bench, transport, serve)
@@ -151,7 +151,8 @@ class _Session:
     def _node_options(self, bench: Workbench) -> Options:
         return Options(
             seed=self._options.seed, version=version(), sandbox=bench.sandbox, foreign=bench.foreign,
-            max_experiments=self._options.max_experiments, http=self._http, bootstrap=self._options.join,
+            max_experiments=self._options.max_experiments, lanes=bench.trainer.count,
+            http=self._http, bootstrap=self._options.join,
         )  # fmt: skip
 
     def _announce(self, program: Program, transport: Transport) -> None:

@@ -76,7 +76,8 @@ def main(count: int, seconds: float) -> None:
             mean, spread = statistics.mean(metrics), statistics.stdev(metrics)
             wall = statistics.mean(one.wall_seconds for one in found)
             failed = f", {count - len(metrics)} not scored" if len(metrics) < count else ""
-            print(f"{name:6} {clock:5} clock: val_bpb {mean:.4f}, sd {spread:.4f}; {wall:.1f} s wall a run{failed}", flush=True)
+            figures = f"val_bpb {mean:.4f}, sd {spread:.4f}; {wall:.1f} s wall a run{failed}"
+            print(f"{name:6} {clock:5} clock: {figures}", flush=True)
 
 
 if __name__ == "__main__":

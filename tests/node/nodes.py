@@ -68,6 +68,7 @@ def build(
     bootstrap: Sequence[str] = (),
     foreign: bool = True,
     max_experiments: int | None = None,
+    lanes: int = 1,
 ) -> Built:
     me = Identity(bytes([number]) * 32)
     script, tally = Script(*edits), Tally()
@@ -83,7 +84,7 @@ def build(
         clock_ms=lambda: EPOCH_MS + round(trio.current_time() * 1000),
     )
     options = Options(
-        bootstrap=tuple(bootstrap), foreign=foreign, max_experiments=max_experiments, version="test"
+        bootstrap=tuple(bootstrap), foreign=foreign, max_experiments=max_experiments, lanes=lanes, version="test"
     )
     return Built(Node(parts, options), parts, script, tally)
 

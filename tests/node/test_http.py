@@ -25,7 +25,7 @@ FULL = replace(
     BLANK, addresses=("/ip4/192.0.2.7/tcp/4001/p2p/x",), peers=("p",), records=7, sigma=0.01, incumbent=BEST,
     incumbents={"cpu-x": BEST, "gpu": BEST}, proven={"cpu-x": BEST}, global_best=BEST, experiments_total=6, promising=2,
     accepted=1, by_status={"scored": 5, "crashed": 1}, by_origin={"agent": 6}, own_experiments=4, started_ms=1000,
-    current=Current("d" * 40, Origin.AGENT, EVIL, "training", 0.5, 10.0, 20.0, 2.0),
+    current=(Current("d" * 40, Origin.AGENT, EVIL, "training", 0.5, 10.0, 20.0, 2.0),),
 )  # fmt: skip
 
 

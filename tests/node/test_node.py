@@ -212,7 +212,7 @@ async def test_the_programs_stopping_criterion_ends_the_work(
     seen = one.snapshot()
     assert seen.own_experiments == 3
     assert "3 experiments" in seen.stopped
-    assert seen.current is None
+    assert seen.current == ()
 
 
 async def test_a_snapshot_says_what_the_node_does(autojump_clock: MockClock, network: MemoryNetwork) -> None:
@@ -223,8 +223,8 @@ async def test_a_snapshot_says_what_the_node_does(autojump_clock: MockClock, net
         await trainer.stuck.wait()
         seen = one.snapshot()
         nursery.cancel_scope.cancel()
-    assert seen.current is not None
-    assert seen.current.budget_seconds == NUMBERS.spec.budget_seconds
+    (current,) = seen.current
+    assert current.budget_seconds == NUMBERS.spec.budget_seconds
     assert seen.records == seen.experiments_total == seen.own_experiments == 3
     assert seen.by_status == {Status.SCORED.value: 3}
     assert seen.last[0].created_ms >= seen.last[-1].created_ms
@@ -233,3 +233,42 @@ async def test_a_snapshot_says_what_the_node_does(autojump_clock: MockClock, net
     assert seen.global_best == seen.incumbent
     assert seen.peer_id == one.parts.identity.peer_id
     assert seen.swarm_id == NUMBERS.swarm_id.hex()
+
+
+class Side:
+    """Runs that are watched: how many at once, and whether any commit was run twice at once."""
+
+    def __init__(self) -> None:
+        self._trainer = FakeTrainer(NUMBERS.spec.budget_seconds, 0.0005)
+        self.device = self._trainer.device
+        self.now: list[bytes] = []
+        self.most = 0
+        self.twice = False
+
+    async def run(self, job: Job, on_progress: object = None) -> Outcome:
+        self.twice |= job.asset in self.now
+        self.now.append(job.asset)
+        self.most = max(self.most, len(self.now))
+        outcome = await self._trainer.run(job)
+        self.now.remove(job.asset)
+        return outcome
+
+
+async def test_lanes_work_side_by_side_and_never_on_the_same(
+    autojump_clock: MockClock, network: MemoryNetwork
+) -> None:
+    trainer = Side()
+    edits = [{"x": round(0.5 + step / 100, 2)} for step in range(1, 13)]
+    one = build(network, 1, *edits, trainer=trainer, lanes=3, max_experiments=20)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.node.run)
+        await one.node.finished.wait()
+        nursery.cancel_scope.cancel()
+    seen = one.snapshot()
+    assert trainer.most == 3
+    assert not trainer.twice
+    assert seen.own_experiments >= 20
+    keys = [(record.result.commit, record.result.origin, record.result.seed)
+            for record in one.node.records.ledger.records() if record.result]  # fmt: skip
+    assert len(keys) == len(set(keys))
+    assert {Origin.BASELINE.value, Origin.AGENT.value, Origin.REPLICATION.value} <= set(seen.by_origin)

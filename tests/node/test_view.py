@@ -31,12 +31,12 @@ FAILED = replace(ROW, metric=None, status=Status.CRASHED)
 CURRENT = Current("d" * 40, Origin.REPLICATION, EVIL, "training", 0.5, 10.0, 20.0, 2.0)
 FULL = replace(
     BLANK, incumbent=BEST, global_best=BEST, peers=tuple(f"12D3KooWpeer{number:02}" for number in range(40)),
-    addresses=("/ip4/192.0.2.7/tcp/4001/p2p/" + "x" * 52,), last=(ROW, FAILED) * 8, current=CURRENT,
+    addresses=("/ip4/192.0.2.7/tcp/4001/p2p/" + "x" * 52,), last=(ROW, FAILED) * 8, current=(CURRENT,),
     started_ms=NOW_MS - 90_000, by_status={"scored": 8, "crashed": 8}, experiments_total=16,
 )  # fmt: skip
 SNAPSHOTS = {
-    "blank": BLANK, "full": FULL, "stopped": replace(FULL, current=None, stopped="the target 0.1 is reached"),
-    "examining": replace(FULL, current=replace(CURRENT, phase="examining", loss=None)),
+    "blank": BLANK, "full": FULL, "stopped": replace(FULL, current=(), stopped="the target 0.1 is reached"),
+    "examining": replace(FULL, current=(replace(CURRENT, phase="examining", loss=None),)),
 }  # fmt: skip
 
 
