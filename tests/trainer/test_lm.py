@@ -185,6 +185,18 @@ def test_whatever_the_domains_allow_trains(asset, monkeypatch):
 
 
 @pytest.mark.slow
+def test_on_a_cpu_the_same_seed_makes_the_same_steps(asset):
+    """To the last bit: what differs between two runs of a seed is how many steps their budgets hold."""
+    courses = []
+    for seed in (3, 3, 4):
+        run, losses = training("cpu", 6)
+        run.seed = seed
+        asset.train(run)
+        courses.append(losses)
+    assert courses[0] == courses[1] != courses[2]
+
+
+@pytest.mark.slow
 def test_an_accelerator_gets_a_larger_model(asset):
     import torch
 
