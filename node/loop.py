@@ -16,10 +16,12 @@ from agent.tunables import read_tunables
 from node.apply import Assets, UnavailableError
 from node.bars import Bars
 from node.choose import Action, Choice, View, choose, common_base, reason_to_stop, search_base
+from node.holdout import drift
 from node.journal import Flight
 from node.lineage import Step
 from node.outcome import result_of
 from node.parts import Options, Parts
+from node.promise import bar
 from node.records import Records
 from node.snapshot import FIRST_RUNS, Current, level, summary_of
 from node.think import Idea, Thinker
@@ -73,6 +75,7 @@ class Loop:
         self._begun = 0
         self._asked = 0
         self._busy: set[str] = set()
+        self._drifted: set[str] = set()
         self._running: dict[str, tuple[Current, Mapping[str, Scalar]]] = {}
 
     async def run(self) -> str:
@@ -242,29 +245,31 @@ class Loop:
         log.info("%s starts: %s", _name(flight), self._summary(flight))
         self._show(flight, Progress("starting", 0.0, None, 0.0), tunables)
         try:
+            old = b"" if flight.parent is None else await self._assets.obtain(flight.parent)
             outcome = await self._parts.trainer.run(
-                self._job(flight, asset), on_progress=lambda progress: self._show(flight, progress, tunables)
+                self._job(flight, old, asset), on_progress=lambda progress: self._show(flight, progress, tunables)
             )
         finally:
             del self._running[flight.commit]
-        await self._tell(flight, outcome, asset, tunables)
+        await self._tell(flight, outcome, old, asset, tunables)
 
-    def _job(self, flight: Flight, asset: bytes) -> Job:
-        """A new edit may be stopped early where it falls behind its base; other runs go to their end."""
+    def _job(self, flight: Flight, old: bytes, asset: bytes) -> Job:
+        """A new edit may be stopped early where it falls behind its base; other runs go to their end, and are
+        examined thoroughly."""
         new = flight.origin in FIRST_RUNS and flight.parent is not None
         runs = self._records.ledger.runs(flight.parent or "", self._tier) if new else ()
         return Job(
             asset,
             run_seed(flight.commit, self._records.me, flight.origin, flight.index),
+            bar=bar(self._records.ledger, self._tier, flight, asset.count(b"\n") - old.count(b"\n")),
             stop_early=new and self._spec.stop_early,
             incumbent_curve=max((run.result.curve for run in runs), key=len, default=()),
         )
 
     async def _tell(
-        self, flight: Flight, outcome: Outcome, asset: bytes, tunables: Mapping[str, Scalar]
+        self, flight: Flight, outcome: Outcome, old: bytes, asset: bytes, tunables: Mapping[str, Scalar]
     ) -> None:
         """Record, then publish what the swarm must hear now."""
-        old = b"" if flight.parent is None else await self._assets.obtain(flight.parent)
         result = result_of(
             flight, outcome, old=old, asset=asset, path=self._spec.asset, author=self._records.me,
             device=self._parts.trainer.device, tunables=tunables, sequence=self._records.sequence,
@@ -277,8 +282,18 @@ class Loop:
         )  # fmt: skip
         standing = level(self._records.ledger.standing(flight.commit, self._tier))
         log.info("%s %s: %s", _name(flight), self._verdict(result), standing or "no win")
+        self._warn_of_drift()
         if standing or flight.origin in TOLD_AT_ONCE:
             await self._swarm.publish(record)
+
+    def _warn_of_drift(self) -> None:
+        commit = drift(self._records.ledger, self._tier)
+        if commit and commit not in self._drifted:
+            self._drifted.add(commit)
+            log.warning(
+                "the metric of %s is better than that of what it was made from, and its hold-out is worse: the "
+                "search may fit the validation data", commit[:12],
+            )  # fmt: skip
 
     def _show(self, flight: Flight, progress: Progress, tunables: Mapping[str, Scalar]) -> None:
         current = Current(

@@ -7,6 +7,7 @@ them.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -50,6 +51,7 @@ METRICS = (
     Metric("incumbent", "gauge", "the program's", ("tier",), "The best accepted candidate of a tier"),
     Metric("incumbent_runs", "gauge", "", ("tier",), "Runs that this value is the mean of"),
     Metric("proven_best", "gauge", "the program's", ("tier",), "The best proven candidate, by confirmations"),
+    Metric("holdout_gap", "gauge", "the program's", ("tier",), "How much worse an incumbent's hold-out is"),
     Metric("noise", "gauge", "the program's", (), "Standard deviation of honest runs of one candidate here"),
     Metric("swarm_experiments", "gauge", "", ("status",), "Results in the ledger, by status"),
     Metric("swarm_experiments_by_origin", "gauge", "", ("origin",), "Results in the ledger, by origin"),
@@ -65,6 +67,7 @@ METRICS = (
 )  # fmt: skip
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
+T = TypeVar("T")
 
 
 class Metrics:
@@ -145,9 +148,9 @@ def _one(value: float | None) -> Samples:
     return () if value is None else [((), value)]
 
 
-def _by_tier(snapshot: Snapshot, bests: Mapping[str, Best], value: Callable[[Best], float]) -> Samples:
-    others = sorted(tier for tier in bests if tier != snapshot.tier)[:MAX_TIERS]
-    return [((tier,), value(bests[tier])) for tier in (snapshot.tier, *others) if tier in bests]
+def _by_tier(snapshot: Snapshot, found: Mapping[str, T], value: Callable[[T], float]) -> Samples:
+    others = sorted(tier for tier in found if tier != snapshot.tier)[:MAX_TIERS]
+    return [((tier,), value(found[tier])) for tier in (snapshot.tier, *others) if tier in found]
 
 
 def _counts(counts: Mapping[str, int]) -> Samples:
@@ -163,6 +166,7 @@ _SAMPLES: Mapping[str, Callable[[Snapshot], Samples]] = {
     "incumbent": lambda now: _by_tier(now, now.incumbents, _metric),
     "incumbent_runs": lambda now: _by_tier(now, now.incumbents, lambda best: best.runs),
     "proven_best": lambda now: _by_tier(now, now.proven, _metric),
+    "holdout_gap": lambda now: _by_tier(now, now.holdout_gaps, float),
     "noise": lambda now: _one(now.sigma),
     "swarm_experiments": lambda now: _counts(now.by_status),
     "swarm_experiments_by_origin": lambda now: _counts(now.by_origin),

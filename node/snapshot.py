@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from node.holdout import gap
 from protocol.identity import peer_id
 from protocol.ledger import Ledger
 from protocol.records import Record
@@ -70,7 +71,8 @@ class Current:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """``sigma`` is this tier's noise; ``experiments_total`` counts all results that we hold.
+    """``sigma`` is this tier's noise; ``experiments_total`` counts all results that we hold. ``holdout_gaps`` are the
+    incumbents': how much worse the hold-out is than the metric.
 
     ``promising`` and ``accepted`` count candidates of this tier, genesis left out. ``stopped`` says why the
     stopping criterion held, "" while it does not.
@@ -93,6 +95,7 @@ class Snapshot:
     incumbent: Best | None = None
     incumbents: Mapping[str, Best] = field(default_factory=dict)
     proven: Mapping[str, Best] = field(default_factory=dict)
+    holdout_gaps: Mapping[str, float] = field(default_factory=dict)
     global_best: Best | None = None
     experiments_total: int = 0
     promising: int = 0
@@ -119,6 +122,7 @@ class Snapshot:
         """What follows from the ledger; the same with or without a running node."""
         tiers = ledger.tiers()
         incumbents = {tier: best(ledger, ledger.incumbent(tier)) for tier in tiers}
+        gaps = {tier: gap(ledger, found.commit, tier) for tier, found in incumbents.items() if found}
         proven = {tier: best(ledger, ledger.proven_best(tier), proven=True) for tier in tiers}
         believed = headline(ledger, me=chronicle.me)
         return replace(
@@ -128,6 +132,7 @@ class Snapshot:
             incumbent=incumbents.get(self.tier),
             incumbents={tier: found for tier, found in incumbents.items() if found},
             proven={tier: found for tier, found in proven.items() if found},
+            holdout_gaps={tier: found for tier, found in gaps.items() if found is not None},
             global_best=best(ledger, believed),
             experiments_total=chronicle.total,
             promising=len(ledger.promising(self.tier)),

@@ -2,6 +2,7 @@
 
 import array
 import math
+import select
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,6 +40,11 @@ class Channel:
 
     def __init__(self, ours: socket.socket) -> None:
         self._socket = trio.socket.from_stdlib_socket(ours)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something lies in the socket to be received."""
+        return bool(select.select([self._socket], [], [], 0)[0])
 
     async def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Send a frame, with file descriptors if any. A child that has ended is no error here."""

@@ -7,47 +7,44 @@
 The trainer measures CPU and wall seconds itself and believes no figure of the candidate's but its training
 loss, which decides nothing but an early stop. Whatever a candidate does ends in a status, and a line that
 says why.
+
+A candidate whose metric beats the job's bar is examined further: on the hold-out data, and, where the program
+can compare, by two fresh sandboxes that know nothing but what it saved before its first question.
 """
 
 import os
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 
 from protocol.errors import RemoteProtocolError, UserError
 from protocol.statements import Status
 from trainer import workspace
+from trainer.asset import objection
 from trainer.channel import Channel, number, text
 from trainer.curve import is_behind, thin
 from trainer.data import Data
 from trainer.device import Device
-from trainer.exam import CandidateGoneError, Score, examine
+from trainer.exam import CandidateGoneError, Score, compare, examine, is_better
+from trainer.inside.examiner import TWINS
 from trainer.inside.frames import MAX_FDS
 from trainer.job import Caps, Job, Outcome, Pin, Progress
 from trainer.log import Log, bounded
 from trainer.party import DRAIN_SECONDS, Ended, Parties, Party
+from trainer.prepared import Prepared, Setting, Spares
 from trainer.program import Program
 from trainer.sandbox import Sandbox
+from trainer.saved import Saved
 from trainer.spawn import Cell
-from trainer.supervisor import Supervisor
+from trainer.supervisor import LOOK_EVERY, Supervisor
 
 #: An honest runner sends some hundreds; what comes on top only wastes our time.
 MAX_FRAMES = 10_000
-#: One thread an experiment, so that experiments run side by side and no CPU second is wasted on waiting;
-#: malloc keeps what it has (18 % more steps a second for the built-in program).
-CANDIDATE_ENV = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-}
-THREADS = 1
 ANYWHERE = Pin()
 
 
@@ -68,19 +65,30 @@ class Trainer:
         caps: Caps | None = None,
         pin: Pin = ANYWHERE,
     ) -> None:
-        self.program = program
-        self.data = data
-        self.sandbox = sandbox
-        self.device = device
-        self.scratch = scratch
-        self.caps = caps or Caps()
-        self.pin = pin
+        clock = program.spec.clock
+        clock = clock if clock != "auto" else "cpu" if device.kind == "cpu" else "wall"
+        self.setting = Setting(program, data, sandbox, device, scratch, caps or Caps(), pin, clock)
         self.train_files = workspace.list_files(data.train)
         if len(self.train_files) > MAX_FDS:
             count = len(self.train_files)
             raise UserError(f"{count} files of training data; at most {MAX_FDS} can be handed over")
-        clock = program.spec.clock
-        self.clock = clock if clock != "auto" else "cpu" if device.kind == "cpu" else "wall"
+        self._spares = Spares(self.setting)
+
+    @property
+    def program(self) -> Program:
+        return self.setting.program
+
+    @property
+    def device(self) -> Device:
+        return self.setting.device
+
+    @property
+    def sandbox(self) -> Sandbox:
+        return self.setting.sandbox
+
+    async def keep_warm(self) -> None:
+        """Until cancelled, prepare for the next run while one runs: it then starts at once."""
+        await self._spares.keep()
 
     async def run(
         self,
@@ -89,8 +97,22 @@ class Trainer:
         on_output: Callable[[bytes], None] | None = None,
     ) -> Outcome:
         """Run one candidate: nothing is raised for what it does, UserError where no child can be started."""
-        async with workspace.temporary(self.scratch) as folder:
-            return await _Experiment(self, job, folder, on_progress, Log(on_output)).run()
+        if why := objection(self.setting.program, job.asset):
+            return Outcome(Status.REJECTED, failure=why)
+        begun = trio.current_time()
+        problem: BaseExceptionGroup[OSError] | None = None
+        try:
+            async with self._spares.take() as prepared:
+                if on_output is not None:
+                    prepared.candidate.log.follow(on_output)
+                experiment = _Experiment(self.setting, self.train_files, job, prepared, on_progress)
+                await experiment.run()
+        except* OSError as errors:
+            problem = errors
+        if problem is not None:
+            first = problem.exceptions[0]
+            raise UserError(f"cannot run in sandbox {self.sandbox.name}: {first}") from problem
+        return experiment.outcome(trio.current_time() - begun)
 
 
 class _Experiment:
@@ -98,103 +120,38 @@ class _Experiment:
 
     def __init__(
         self,
-        trainer: Trainer,
+        setting: Setting,
+        train_files: Mapping[str, Path],
         job: Job,
-        folder: Path,
+        prepared: Prepared,
         on_progress: Callable[[Progress], None] | None,
-        log: Log,
     ) -> None:
-        self.trainer, self.job, self.folder, self.log = trainer, job, folder, log
-        self.spec = trainer.program.spec
-        self.supervisor = Supervisor(self.spec, trainer.caps, trainer.clock, log, on_progress)
-        self.exam_folders = [trainer.data.validation]
-        if job.holdout and trainer.data.holdout is not None:
-            self.exam_folders.append(trainer.data.holdout)
+        self.setting, self.train_files, self.job, self.prepared = setting, train_files, job, prepared
+        self.spec, self.cells, self.log = setting.program.spec, prepared.cells, prepared.candidate.log
+        self.supervisor = Supervisor(self.spec, setting.caps, setting.clock, self.log, on_progress)
+        self.folders = setting.exam_folders
+        self.saved = prepared.saved if job.bar is not None else None
         self.frames = 0
         self.points: list[tuple[float, float]] = []
         self.scores: list[Score] = []
         self.ended: Ended | None = None
         self.conducting = trio.CancelScope()
 
-    async def run(self) -> Outcome:
-        files = {**self.trainer.program.files, self.spec.asset: self.job.asset}
-        exams = len(self.exam_folders)
-        await trio.to_thread.run_sync(workspace.lay_out, self.folder, self.spec, files, exams)
-        problem: BaseExceptionGroup[OSError] | None = None
-        try:
-            async with AsyncExitStack() as stack:
-                await self._run(stack)
-        except* OSError as errors:
-            problem = errors
-        if problem is not None:
-            first = problem.exceptions[0]
-            raise UserError(f"cannot run in sandbox {self.trainer.sandbox.name}: {first}") from problem
-        return self._outcome()
-
-    async def _run(self, stack: AsyncExitStack) -> None:
-        async with trio.open_nursery() as nursery:
-            parties = Parties(self.trainer.sandbox, stack, nursery)
-            exams = [parties.pair() for _ in self.exam_folders]
-            cell = self._candidate_cell([mine.fileno() for mine, _ in exams])
-            candidate = await parties.start(cell, [mine for mine, _ in exams], self.log)
-            nursery.start_soon(self._watch, candidate)
-            with self.conducting:
-                try:
-                    await self._conduct(candidate, [theirs for _, theirs in exams], parties)
-                except Ended as ended:
-                    self.ended = ended
-            self.supervisor.enter("over")
-            await candidate.child.kill()
-            with trio.move_on_after(DRAIN_SECONDS):
-                await candidate.drained.wait()
-            nursery.cancel_scope.cancel()
+    async def run(self) -> None:
+        candidate = self.prepared.candidate
+        self.prepared.nursery.start_soon(self._watch, candidate)
+        with self.conducting:
+            try:
+                await self._conduct(candidate, self.prepared.exams, self.prepared.parties)
+            except Ended as ended:
+                self.ended = ended
+        self.supervisor.enter("over")
 
     async def _watch(self, candidate: Party) -> None:
         ended = await self.supervisor.watch(candidate.child)
         if ended is not None:
             self.ended = ended
             self.conducting.cancel()
-
-    # ---- what the children get
-
-    def _candidate_cell(self, exams: list[int]) -> Cell:
-        trainer, home = self.trainer, self.folder / workspace.CANDIDATE
-        config = {
-            "files": str(home / "files"),
-            "asset": self.spec.asset,
-            "runner": self.spec.runner,
-            "workspace": str(home / "work"),
-            "seed": self.job.seed,
-            "device": trainer.device.kind,
-            "threads": THREADS,
-            "clock": trainer.clock,
-            "seconds": self.spec.budget_seconds,
-            "exams": exams,
-        }
-        memory = self.spec.memory if trainer.device.kind == "cpu" else 0
-        return Cell(
-            "candidate",
-            config,
-            home / "work",
-            [home / "files"],
-            env=CANDIDATE_ENV | ({} if trainer.pin.gpu is None else {"CUDA_VISIBLE_DEVICES": str(trainer.pin.gpu)}),
-            memory=memory,
-            device=trainer.device.kind,
-            cpu=trainer.pin.cpu,
-        )
-
-    def _examiner_cell(self, index: int, exam: socket.socket) -> Cell:
-        home, data = self.folder / workspace.EXAMINER, self.exam_folders[index]
-        evaluator = home / "evaluator.py"
-        return Cell(
-            "examiner",
-            {"evaluator": str(evaluator), "data": str(data) if data else "", "exam": exam.fileno()},
-            home / f"work-{index}",
-            [evaluator, *([data] if data else [])],
-            env=CANDIDATE_ENV,
-            memory=self.spec.memory,
-            cpu=self.trainer.pin.cpu,
-        )
 
     # ---- phases
 
@@ -203,33 +160,94 @@ class _Experiment:
         await self._expect(candidate, "ready")
         self.supervisor.begin(candidate.child)
         await self._hand_over(candidate.channel)
-        examiners = []  # started while the candidate trains, so that nobody waits for them
-        for index, exam in enumerate(exams):
-            examiners.append(await parties.start(self._examiner_cell(index, exam), [exam], Log()))
-        await self._expect(candidate, "trained")
+        # started while the candidate trains, so that nobody waits for it
+        twins = [parties.pair() for _ in TWINS] if self.saved else []
+        given = [exams[0], *(theirs for _, theirs in twins)]
+        examiner = await self._start(self.cells.examiner(0, self.folders[0], given), given)
+        trained = await self._expect(candidate, "trained")
         self.supervisor.measure(candidate.child)
         self.supervisor.check_budget()
+        if self.saved is not None:
+            self._seal(self.saved, trained.get("saved"))
         self.supervisor.enter("examining")
-        for examiner in examiners:
-            self.scores.append(await self._examine(examiner, candidate))
+        self.scores.append(await self._examine(examiner, candidate))
+        if is_better(self.spec, self.scores[0][0], self.job.bar):
+            await self._examine_further(candidate, examiner, exams[1:], [mine for mine, _ in twins])
+
+    async def _examine_further(
+        self, candidate: Party, examiner: Party, exams: list[socket.socket], twins: list[socket.socket]
+    ) -> None:
+        """What is worth its while for a promising candidate: the hold-out data, and copies of it."""
+        copies = [await self._start_twin(number, exam) for number, exam in zip(TWINS, twins, strict=False)]
+        for index, exam in enumerate(exams, 1):
+            cell = self.cells.examiner(index, self.folders[index], [exam])
+            self.scores.append(await self._examine(await self._start(cell, [exam]), candidate))
+        if copies:
+            for copy in copies:
+                await self._expect(copy, "ready")
+            try:
+                await compare(examiner)
+            except CandidateGoneError as gone:
+                await self._mourn(copies[gone.second])
+
+    async def _start_twin(self, number: int, exam: socket.socket) -> Party:
+        assert self.saved is not None
+        return await self._start(self.cells.twin(number, exam, self.saved), [exam])
+
+    async def _start(self, cell: Cell, given: list[socket.socket]) -> Party:
+        """A child beside the candidate; its memory is bounded too."""
+        party = await self.prepared.parties.start(cell, given, Log())
+        self.prepared.nursery.start_soon(self._guard, party, cell.role)
+        return party
+
+    async def _guard(self, party: Party, role: str) -> None:
+        while party.child.tree.measure().memory <= self.spec.memory:  # noqa: ASYNC110  nobody tells
+            await trio.sleep(LOOK_EVERY)
+        limit = self.spec.memory >> 20
+        self.ended = Ended(Status.REJECTED, f"the {role} beside it used more than {limit} MiB of memory")
+        self.conducting.cancel()
 
     async def _hand_over(self, channel: Channel) -> None:
-        files = self.trainer.train_files
+        """The asset and the data: nothing foreign runs before."""
+        self.cells.asset.parent.mkdir(parents=True, exist_ok=True)
+        self.cells.asset.write_bytes(self.job.asset)
+        self.cells.asset.chmod(0o644)  # the sandbox's user is another
+        files = self.train_files
         with ExitStack() as opened:
             fds = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in files.values()]
             for fd in fds:
                 opened.callback(os.close, fd)
-            await channel.send({"type": "start", "files": list(files)}, fds)
+            await channel.send({"type": "start", "seed": self.job.seed, "files": list(files)}, fds)
+
+    def _seal(self, saved: Saved, size: object) -> None:
+        try:
+            saved.seal(size)
+        except RemoteProtocolError as error:
+            raise Ended(Status.REJECTED, f"the candidate broke the protocol: {error.detail}") from error
 
     async def _examine(self, examiner: Party, candidate: Party) -> Score:
-        try:
-            return await examine(examiner)
-        except CandidateGoneError:
-            with trio.move_on_after(DRAIN_SECONDS):
-                await self._expect(candidate, "")
-            raise Ended(Status.CRASHED, self.log.failure("the candidate hung up on its examiner")) from None
+        asked = 0.0
 
-    async def _expect(self, candidate: Party, wanted: str) -> None:
+        def start() -> None:
+            nonlocal asked
+            asked = trio.current_time()
+
+        def answered() -> None:
+            if not self.scores:
+                self.supervisor.check_answer(candidate.child, trio.current_time() - asked)
+
+        try:
+            return await examine(examiner, start, answered)
+        except CandidateGoneError:
+            await self._mourn(candidate)
+
+    async def _mourn(self, party: Party) -> NoReturn:
+        """Raises Ended with the last words of one that hung up on its examiner."""
+        with trio.move_on_after(DRAIN_SECONDS):
+            await self._expect(party, "")
+        raise Ended(Status.CRASHED, party.log.failure("the candidate hung up on its examiner"))
+
+    async def _expect(self, candidate: Party, wanted: str) -> dict[str, Any]:
         """Take the candidate's frames up to the one of type ``wanted``."""
         while True:
             try:
@@ -237,9 +255,9 @@ class _Experiment:
                 if message is None:
                     how = await candidate.rest()
                     why = f"the candidate {how} while {self.supervisor.phase}"
-                    raise Ended(Status.CRASHED, self.log.failure(why))
+                    raise Ended(Status.CRASHED, candidate.log.failure(why))
                 if message["type"] == wanted:
-                    return
+                    return message
                 self._take(message)
             except RemoteProtocolError as error:
                 raise Ended(Status.REJECTED, f"the candidate broke the protocol: {error.detail}") from error
@@ -261,12 +279,13 @@ class _Experiment:
 
     # ---- the end
 
-    def _outcome(self) -> Outcome:
+    def outcome(self, seconds: float) -> Outcome:
+        """What came of it, ``seconds`` after it was asked for."""
         outcome = Outcome(
             Status.SCORED,
             cpu_seconds=self.supervisor.cpu,
             wall_seconds=self.supervisor.wall,
-            overhead_seconds=self.supervisor.overhead,
+            overhead_seconds=self.supervisor.overhead(seconds),
             peak_memory=self.supervisor.peak,
             curve=thin(self.points),
         )
@@ -277,4 +296,4 @@ class _Experiment:
 
     def _anonymous(self, failure: str) -> str:
         """``failure`` without the paths of this machine: peers will read it."""
-        return failure.replace(f"{self.folder}/", "").replace(str(Path.home()), "~")
+        return failure.replace(f"{self.cells.folder}/", "").replace(str(Path.home()), "~")

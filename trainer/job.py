@@ -33,11 +33,15 @@ class Caps:
 
 @dataclass(frozen=True)
 class Job:
-    """What to run. ``incumbent_curve`` matters only with ``stop_early``."""
+    """What to run. ``incumbent_curve`` matters only with ``stop_early``.
+
+    A metric better than ``bar`` is looked into thoroughly: the hold-out data are scored, and fresh copies must
+    answer alike. None is never; the worst infinity of the goal is always.
+    """
 
     asset: bytes = field(repr=False)
     seed: int
-    holdout: bool = False
+    bar: float | None = None
     stop_early: bool = False
     incumbent_curve: Curve = ()
 

@@ -36,11 +36,18 @@ class Lanes:
     """Trainers as one that runs as many jobs at a time; further ones wait for a free lane."""
 
     def __init__(self, trainers: Sequence[Trainer]) -> None:
+        self._all = trainers
         self._free = list(trainers)
         self._turn = trio.Semaphore(len(trainers))
         self.count = len(trainers)
         self.sandbox = trainers[0].sandbox
         self.device: Device = trainers[0].device
+
+    async def keep_warm(self) -> None:
+        """As ``Trainer.keep_warm``, for every lane."""
+        async with trio.open_nursery() as nursery:
+            for trainer in self._all:
+                nursery.start_soon(trainer.keep_warm)
 
     async def run(
         self,

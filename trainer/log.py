@@ -20,6 +20,12 @@ class Log:
         self._tail = b""
         self.total = 0
 
+    def follow(self, on_output: Callable[[bytes], None]) -> None:
+        """Stream on what came so far, and what comes."""
+        self._on_output = on_output
+        if self.total:
+            on_output(self._head[:STREAM_BYTES])
+
     def add(self, part: bytes) -> None:
         room = max(0, STREAM_BYTES - self.total)
         self.total += len(part)

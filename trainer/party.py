@@ -63,7 +63,7 @@ class Parties:
         cell = replace(
             cell,
             config={**cell.config, "control": theirs.fileno()},
-            fds=[theirs.fileno(), *(taken.fileno() for taken in given)],
+            fds=[*cell.fds, theirs.fileno(), *(taken.fileno() for taken in given)],
         )
         child = await self._stack.enter_async_context(self._sandbox.spawn(cell))
         for taken in (theirs, *given):

@@ -22,8 +22,11 @@ happens between two looks is only bounded by RLIMIT_DATA. GPU memory is not boun
 exposed.
 """
 
+import itertools
 import json
 import os
+import random
+import re
 import shutil
 import socket
 import tempfile
@@ -36,26 +39,39 @@ from typing import Protocol
 import trio
 
 from protocol.errors import UserError
-from trainer.spawn import Cell, Child, Plan, python_folders, spawn
+from trainer.inside import seccomp
+from trainer.inside.confine import CAP_DAC_READ_SEARCH
+from trainer.spawn import WORKSPACE_BYTES, WORKSPACE_FILES, Cell, Child, Plan, python_folders, spawn
 
 #: Python, msgpack and numpy on a cold disk; a sandbox that needs longer is of no use.
 PROBE_SECONDS = 60.0
 #: What a probe prints is a short list.
 _PROBE_OUTPUT = 64 * 1024
-_TMP_BYTES = 64 << 20
-#: --as-pid-1: else bwrap's own process is visible inside as process 1.
+#: --as-pid-1: else bwrap's own process is visible inside as process 1. CAP_SYS_ADMIN is for boot.py, which
+#: mounts the workspace and gives it up.
 _BWRAP_ISOLATION = (
-    *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
-    "--as-pid-1",
-    *("--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--hostname", "sandbox"),
+    *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
+    *("--die-with-parent", "--new-session", "--as-pid-1"),
+    *("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--hostname", "sandbox"),
     *("--proc", "/proc", "--dev", "/dev"),
 )
+#: An ordinary user becomes root of a name space of its own ...
+_AS_USER = ("--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000")
+#: ... and root becomes nobody: a user without processes or files.
+_AS_ROOT = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
 _SHM_BYTES = 128 << 20
+#: Files in shared memory; a workspace has more of them.
+_SHM_FILES = 1024
 _SYSTEM_LINKS = ("/bin", "/sbin", "/lib", "/lib64", "/lib32")
 #: Folders and files of the system that Python, numpy and torch read.
 _SYSTEM = ("/usr", "/etc/ld.so.cache", "/nix/store", "/gnu/store")
 _PROC_FILES = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/self", "/proc/sys/vm/overcommit_memory")
 _CPU_TOPOLOGY = ("/sys/devices/system/cpu", "/sys/devices/system/node")
+#: Between the ranges that systemd and distributions hand out: https://systemd.io/UIDS-GIDS/ says "unused".
+_FIRST_SPARE_UID, _SPARE_UIDS = 60706, 478
+#: Nodes of one machine begin anywhere, so that two of them hardly meet.
+_UIDS = itertools.count(random.SystemRandom().randrange(_SPARE_UIDS))
+_CAP_SETGID, _CAP_SETUID = 6, 7
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _CUDA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 _MAX_GPUS = 16
@@ -93,17 +109,27 @@ class Bubblewrap(_Backend):
             raise UserError("bwrap is not installed (Debian and Ubuntu: apt install bubblewrap)")
 
     def plan(self, cell: Cell) -> Plan:
+        uid = spare_uid() if all(map(_open_to_others, cell.readable)) else None
+        folders = [*python_folders(), *cell.readable]
         arguments = [
             *_BWRAP_ISOLATION,
-            *("--size", str(_SHM_BYTES), "--tmpfs", "/dev/shm", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"),
+            *(_AS_USER if uid is None else _AS_ROOT),
+            *("--tmpfs", "/dev/shm", "--tmpfs", "/tmp"),
             *_system_binds(),
             *(part for path in _CPU_TOPOLOGY for part in ("--ro-bind-try", path, path)),
             *(part for path in _accelerators(cell.device) for part in ("--dev-bind-try", path, path)),
-            *(part for path in [*python_folders(), *cell.readable] for part in _bind("--ro-bind", path)),
+            *_parents([*folders, cell.workspace]),
+            *(part for path in folders for part in _bind("--ro-bind", path)),
             *_bind("--bind", cell.workspace),
-            *("--chdir", str(cell.workspace), "--remount-ro", "/dev", "--remount-ro", "/", "--"),
+            *("--chdir", str(cell.workspace)),
+            *("--remount-ro", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/", "--"),
         ]
-        return Plan([self.executable, *arguments], leash=False, drop=False, landlock=None)
+        mounts = [
+            (str(cell.workspace), WORKSPACE_BYTES, WORKSPACE_FILES),
+            ("/dev/shm", _SHM_BYTES, _SHM_FILES),
+        ]
+        prefix = [self.executable, *arguments]
+        return Plan(prefix, False, True, None, seccomp.ALONE, mounts=mounts, uid=uid, nproc=True)
 
 
 class Landlock(_Backend):
@@ -117,7 +143,40 @@ class Landlock(_Backend):
         read += [str(path) for path in (*python_folders(), *cell.readable)]
         device = [*_DEVICES, *_accelerators(cell.device)]
         rules = {"read": read, "write": [str(cell.workspace)], "device": device}
-        return Plan((), leash=True, drop=True, landlock=rules)
+        uid, keep = spare_uid(), None
+        if uid is not None and not all(map(_reachable, [*python_folders(), *cell.readable, cell.workspace])):
+            if _has_capability(CAP_DAC_READ_SEARCH):
+                keep = CAP_DAC_READ_SEARCH
+            else:
+                uid = None
+        return Plan((), True, True, rules, seccomp.BESIDE, uid=uid, keep=keep, nproc=uid is not None)
+
+
+def spare_uid() -> int | None:
+    """A user for one child of a node that is root's: one that has no files, no processes and no name.
+
+    None where we are someone else, or may not become another.
+    """
+    if os.geteuid() != 0 or not (_has_capability(_CAP_SETUID) and _has_capability(_CAP_SETGID)):
+        return None
+    return _FIRST_SPARE_UID + next(_UIDS) % _SPARE_UIDS
+
+
+def _has_capability(number: int) -> bool:
+    status = Path("/proc/self/status").read_text()
+    (effective,) = re.findall(r"(?m)^CapEff:\s*([0-9a-f]+)", status)
+    return bool(int(effective, 16) >> number & 1)
+
+
+def _open_to_others(path: Path) -> bool:
+    """Whether another user may read it, and what is in it, judged by its first level."""
+    inside = [path, *(path.iterdir() if path.is_dir() else ())]
+    return all(one.stat().st_mode & 0o4 for one in inside)
+
+
+def _reachable(path: Path) -> bool:
+    """Whether another user gets there and may read it."""
+    return all(above.stat().st_mode & 0o1 for above in path.resolve().parents) and _open_to_others(path)
 
 
 class Unsafe(_Backend):
@@ -127,7 +186,7 @@ class Unsafe(_Backend):
     safe = False
 
     def plan(self, cell: Cell) -> Plan:
-        return Plan((), leash=True, drop=False, landlock=None)
+        return Plan((), leash=True, drop=False, landlock=None, seccomp=None)
 
 
 @dataclass(frozen=True)
@@ -215,6 +274,13 @@ def _system_binds() -> list[str]:
         elif os.path.isdir(path):
             binds += ["--ro-bind", path, path]
     return binds
+
+
+def _parents(paths: Sequence[Path]) -> list[str]:
+    """The folders above, open to all: bwrap makes them for itself alone, who is another user than the child."""
+    above = {parent for path in paths for parent in path.parents if parent != Path("/")}
+    wanted = sorted(one for one in above if not one.is_relative_to("/usr"))
+    return [part for parent in wanted for part in ("--perms", "0755", "--dir", str(parent))]
 
 
 def _bind(option: str, path: Path) -> list[str]:

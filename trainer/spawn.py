@@ -20,9 +20,15 @@ INSIDE = Path(__file__).resolve().parent / "inside"
 #: A tree of some hundred processes is gone within milliseconds; a machine under load gets the rest.
 KILL_SECONDS = 5.0
 _LOOK_EVERY = 0.005
-#: A checkpoint of the largest model that trains in a minute on a CPU, several times over.
-FILE_BYTES = 4 << 30
+#: A checkpoint of the largest model that trains in five minutes on a GPU, several times over.
+WORKSPACE_BYTES = 1 << 30
+#: A compiler's cache is some thousand files.
+WORKSPACE_FILES = 16384
 OPEN_FILES = 1024
+#: Compilers and data loaders start one for each core, some tens at most.
+PROCESSES = 128
+#: What the kernel stops at, threads included, where it can; between the supervisor's two looks.
+KERNEL_PROCESSES = 4 * PROCESSES
 #: Foreign code finds these and nothing of ours.
 BASE_ENV: Mapping[str, str] = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
@@ -52,12 +58,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a backend runs a cell: what stands before Python's command line, and what boot.py is told."""
+    """How a backend runs a cell: what stands before Python's command line, and what boot.py is told.
+
+    uid     the user that the child becomes, None to stay who we are; its workspace is given to it
+    keep    the one capability that it keeps
+    nproc   whether processes can be counted by user: it has none outside
+    """
 
     prefix: Sequence[str]
     leash: bool
     drop: bool
     landlock: Mapping[str, Sequence[str]] | None
+    seccomp: str | None
+    mounts: Sequence[tuple[str, int, int]] = ()
+    uid: int | None = None
+    keep: int | None = None
+    nproc: bool = False
 
 
 class Child:
@@ -75,6 +91,10 @@ class Child:
     def pid(self) -> int:
         """Of the tree's root, which may be the sandbox's own process."""
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
 
     async def wait(self) -> int:
         """The exit status; 128 and the signal for one that was killed."""
@@ -113,6 +133,8 @@ async def spawn(plan: Plan, cell: Cell) -> AsyncIterator[Child]:
     It is started from this thread and not, as trio would, from a worker: bwrap's child asks to be killed when
     the *thread* that started it ends, and a worker that is idle ends after ten seconds.
     """
+    if plan.uid is not None:
+        os.chown(cell.workspace, plan.uid, plan.uid)
     with _running_on(cell.cpu):
         process = subprocess.Popen(  # noqa: ASYNC220  a few milliseconds, and see above
             [*plan.prefix, *python_command(), json.dumps(_boot_config(plan, cell))],
@@ -181,9 +203,16 @@ def _boot_config(plan: Plan, cell: Cell) -> dict[str, Any]:
     return {
         "path": _path(),
         "role": cell.role,
-        "limits": {"memory": cell.memory, "file_bytes": FILE_BYTES, "open_files": OPEN_FILES},
+        "limits": {
+            "memory": cell.memory,
+            "file_bytes": WORKSPACE_BYTES,
+            "open_files": OPEN_FILES,
+            "processes": KERNEL_PROCESSES if plan.nproc else 0,
+        },
+        "mounts": plan.mounts,
         "landlock": plan.landlock,
-        "drop": plan.drop,
+        "drop": {"uid": plan.uid, "keep": plan.keep} if plan.drop else None,
+        "seccomp": plan.seccomp,
         "leash": plan.leash,
         "config": dict(cell.config),
     }

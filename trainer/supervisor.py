@@ -49,10 +49,9 @@ class Supervisor:
             self._exam = now - self._phase_began
         self.phase, self._phase_began = phase, now
 
-    @property
-    def overhead(self) -> float:
-        """Seconds so far that were neither training nor examination."""
-        return max(0.0, trio.current_time() - self._began - self.wall - self._exam)
+    def overhead(self, seconds: float) -> float:
+        """What of the ``seconds`` of a run was neither training nor examination."""
+        return max(0.0, seconds - self.wall - self._exam)
 
     async def watch(self, child: Child) -> Ended | None:
         """Look at clocks and memory until the run is over; what ended it where that was a limit."""
@@ -76,10 +75,16 @@ class Supervisor:
             self.cpu = usage.cpu - self._cpu_base
             self.wall = trio.current_time() - self._phase_began
 
-    def check_budget(self) -> None:
-        """Raises Ended for training that took too long."""
+    def check_answer(self, child: Child, waited: float) -> None:
+        """The first answer, ``waited`` wall seconds after its question: until then the clock runs on, or a
+        candidate would train on in its exam."""
+        late = child.tree.measure().cpu - self._cpu_base - self.cpu if self._clock == "cpu" else waited
+        self.check_budget(max(0.0, late))
+
+    def check_budget(self, late: float = 0.0) -> None:
+        """Raises Ended for training that took too long; ``late`` seconds of it after it said it had ended."""
         caps, seconds, clock = self._caps, self._spec.budget_seconds, self._clock
-        used = self._used()
+        used = self._used() + late
         if used > seconds * (1 + caps.grace_share) + caps.grace:
             raise Ended(Status.OVERRAN, f"used {used:.1f} {clock} seconds of a budget of {seconds:g}")
         if clock == "cpu" and self.wall > seconds * caps.wall:

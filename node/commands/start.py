@@ -138,6 +138,7 @@ class _Session:
             )  # fmt: skip
             node = Node(parts, self._node_options(bench))
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(bench.trainer.keep_warm)
                 await nursery.start(node.run)
                 serve(create_app(node.snapshot, metrics, self._options.http.host))
                 self._announce(program, transport)

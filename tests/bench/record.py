@@ -105,9 +105,11 @@ def header(program: Program) -> dict[str, Any]:
 
 
 def fingerprint(program: Program) -> str:
-    """The hash of all files but program.md, whose words don't change a run."""
-    files = {path: hashlib.sha256(content).hexdigest() for path, content in program.files.items()}
-    del files["program.md"]
+    """The hash of what is trained. How runner and evaluator guard against cheats changes no honest run: who changes
+    how they train or score moves the table away.
+    """
+    names = [program.spec.asset, "tunables.py", data.TOKENIZER_FILE]
+    files = {name: hashlib.sha256(program.files[name]).hexdigest() for name in names}
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
@@ -198,13 +200,13 @@ def converse(program: Program, prepared: data.Data, folder: Path, seed: int) -> 
         "asset": program.spec.asset,
         "runner": program.spec.runner,
         "workspace": str(folder),
-        "seed": seed,
         "device": "cpu",
         "threads": 1,
         "clock": "cpu",
         "seconds": program.spec.budget_seconds,
         "control": theirs.fileno(),
         "exams": [their_exam.fileno()],
+        "saved": None,
     }
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD.format(root=str(ROOT)), json.dumps(config)],
@@ -216,7 +218,7 @@ def converse(program: Program, prepared: data.Data, folder: Path, seed: int) -> 
     theirs.close()
     their_exam.close()
     try:
-        row = trained(control, prepared)
+        row = trained(control, prepared, seed)
         return row if row["status"] != "scored" else row | score(program, prepared, folder, exam, seed)
     except TimeoutError:
         return {"status": "timed out"}
@@ -227,13 +229,13 @@ def converse(program: Program, prepared: data.Data, folder: Path, seed: int) -> 
         exam.close()
 
 
-def trained(control: socket.socket, prepared: data.Data) -> dict[str, Any]:
+def trained(control: socket.socket, prepared: data.Data, seed: int) -> dict[str, Any]:
     """Start the clock, follow the progress, and see that the budget was kept."""
     curve: list[tuple[float, float]] = []
     while (message := frames.receive(control)) is not None:
         match message["type"]:
             case "ready":
-                start(control, prepared)
+                start(control, prepared, seed)
             case "progress":
                 curve.append((round(message["fraction"], 4), round(message["loss"], 4)))
             case "failed":
@@ -245,11 +247,11 @@ def trained(control: socket.socket, prepared: data.Data) -> dict[str, Any]:
     return {"status": "crashed", "failure": "the candidate hung up", "curve": thin(curve)}
 
 
-def start(control: socket.socket, prepared: data.Data) -> None:
+def start(control: socket.socket, prepared: data.Data, seed: int) -> None:
     assert prepared.train is not None
     files = sorted(path for path in prepared.train.iterdir())
     descriptors = [os.open(path, os.O_RDONLY) for path in files]
-    body = frames.encode({"type": "start", "files": [path.name for path in files]})
+    body = frames.encode({"type": "start", "seed": seed, "files": [path.name for path in files]})
     socket.send_fds(control, [body], descriptors)
     for descriptor in descriptors:
         os.close(descriptor)

@@ -24,7 +24,8 @@ BEST = Best("c" * 40, 0.25, "cpu-x", ME.peer_id, 3, EVIL)
 FULL = replace(
     BLANK, addresses=("/ip4/192.0.2.7/tcp/4001/p2p/x",), peers=("p",), records=7, sigma=0.01, incumbent=BEST,
     incumbents={"cpu-x": BEST, "gpu": BEST}, proven={"cpu-x": BEST}, global_best=BEST, experiments_total=6, promising=2,
-    accepted=1, by_status={"scored": 5, "crashed": 1}, by_origin={"agent": 6}, own_experiments=4, started_ms=1000,
+    accepted=1, holdout_gaps={"cpu-x": 0.125},
+    by_status={"scored": 5, "crashed": 1}, by_origin={"agent": 6}, own_experiments=4, started_ms=1000,
     current=(Current("d" * 40, Origin.AGENT, EVIL, "training", 0.5, 10.0, 20.0, 2.0),),
 )  # fmt: skip
 
@@ -125,6 +126,7 @@ async def test_prometheus_reads_every_metric() -> None:
     assert values["waggle_global_best",] == 0.25
     assert values["waggle_incumbent", "gpu"] == 0.25
     assert values["waggle_incumbent_runs", "cpu-x"] == 3
+    assert values["waggle_holdout_gap", "cpu-x"] == 0.125
     assert values["waggle_records",] == 7
     assert values["waggle_peers",] == 1
 

@@ -51,7 +51,7 @@ class World:
     def result(
         self, author: str, name: str, metric: float | None, origin: Origin = Origin.AGENT, index: int = 0, *,
         tier: str = TIER, lines: int = 0, status: Status | None = None, at_ms: int = 0, sequence: int = 0,
-        summary: str = "", tunables: Mapping[str, float] | None = None,
+        summary: str = "", tunables: Mapping[str, float] | None = None, holdout: float | None = None,
     ) -> Record:  # fmt: skip
         """A result signed by ``author``; no metric means a crash unless ``status`` says otherwise."""
         commit, parent = self.commit(name), self.parents[name]
@@ -61,7 +61,7 @@ class World:
             lines_added=max(lines, 0), lines_removed=max(-lines, 0), origin=origin, index=index,
             seed=run_seed(commit, peer(author).public_key, origin, index),
             status=status or (Status.SCORED if metric is not None else Status.CRASHED), metric=metric,
-            metric_se=None, holdout=None, cpu_seconds=1.0, wall_seconds=1.0, peak_memory=1, tier=tier,
+            metric_se=None, holdout=holdout, cpu_seconds=1.0, wall_seconds=1.0, peak_memory=1, tier=tier,
             device="", software="", curve=(), tunables=tunables or {},
             summary=summary, hypothesis="", failure="",
         )  # fmt: skip

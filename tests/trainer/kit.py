@@ -18,15 +18,11 @@ CAPS = Caps(startup=60.0, exam=60.0, grace=0.5, wall=20.0)
 RUNNER = """
 import importlib.util
 
-def load(run):
+def train(run):
     spec = importlib.util.spec_from_file_location("asset", run.asset)
     asset = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(asset)
-    return asset
-
-def train(run):
-    run.asset_module = run.state
-    return run.state, run.state.train(run)
+    return asset, asset.train(run)
 
 def answer(state, question):
     asset, trained = state

@@ -1,5 +1,6 @@
 """Every way a run can end, each by a real child, and nothing left behind."""
 
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -31,7 +32,7 @@ def run(tmp_path: Path) -> Run:
 
     async def run(script: str, caps: Caps = CAPS, **changes: object) -> Outcome:
         job = {
-            key: changes.pop(key) for key in ("holdout", "stop_early", "incumbent_curve") if key in changes
+            key: changes.pop(key) for key in ("bar", "stop_early", "incumbent_curve") if key in changes
         }
         callbacks = {key: changes.pop(key) for key in ("on_progress", "on_output") if key in changes}
         program = script_program(tmp_path / "program", script, **changes)  # type: ignore[arg-type]
@@ -74,15 +75,18 @@ async def test_a_better_asset_scores_better_by_the_goal(tmp_path: Path) -> None:
         assert sign * (base.metric - best.metric) == pytest.approx(0.1)
 
 
-async def test_hold_out_is_scored_when_asked_for(run: Run) -> None:
+async def test_hold_out_is_scored_of_what_beats_the_bar(run: Run) -> None:
     evaluator = """
 def examine(exam):
     exam.ask({})
     return {"metric": float((exam.data / "value").read_text())}
 """
     files = {"data/validation/value": "1.5", "data/holdout/value": "2.5"}
-    outcome = await run("", evaluator=evaluator, files=files, holdout=True)
-    assert (outcome.metric, outcome.metric_se, outcome.holdout) == (1.5, None, 2.5)
+    for bar, holdout in ((None, None), (1.5, None), (1.6, 2.5), (math.inf, 2.5), (-math.inf, None)):
+        outcome = await run("", evaluator=evaluator, files=files, bar=bar)
+        assert (outcome.metric, outcome.metric_se, outcome.holdout) == (1.5, None, holdout)
+    outcome = await run("", evaluator=evaluator, files=files, goal='"maximize"', bar=1.4)
+    assert (outcome.metric, outcome.holdout) == (1.5, 2.5)
 
 
 async def test_data_arrive_when_the_clock_starts(run: Run) -> None:
@@ -191,13 +195,18 @@ def train(run):
 
 
 TIMEOUTS = [
-    ("import time\ntime.sleep(60)", "still starting after 2 s"),
     ("import time\ndef train(run):\n    time.sleep(60)", "wall seconds for 0.0 of 1 cpu seconds"),
     ("import time\ndef answer(trained, question):\n    time.sleep(60)", "still examining after 0.5 s"),
 ]
 
 
-@pytest.mark.parametrize(("script", "words"), TIMEOUTS, ids=["starting", "training", "examining"])
+async def test_a_start_takes_no_longer_than_its_cap(run: Run) -> None:
+    outcome = await run("", files={"runner.py": "import time\ntime.sleep(60)"}, caps=BRIEF)
+    assert outcome.status is Status.TIMED_OUT
+    assert "still starting after 2 s" in outcome.failure
+
+
+@pytest.mark.parametrize(("script", "words"), TIMEOUTS, ids=["training", "examining"])
 async def test_timed_out(run: Run, script: str, words: str) -> None:
     outcome = await run(script, caps=BRIEF)
     assert outcome.status is Status.TIMED_OUT
@@ -365,18 +374,59 @@ async def test_hostile_frames_are_rejected(run: Run, line: str, words: str) -> N
     assert "\n" not in outcome.failure
 
 
-async def test_a_hostile_answer_is_rejected(run: Run) -> None:
-    script = """
-import gc, socket, time
+ANSWERS = {
+    "giant": ("exam.sendall(b'\\xff' * 50)", Status.REJECTED, "a frame of 4294967295 bytes"),
+    "rubbish": ("exam.sendall(b'\\0\\0\\0\\4abcd')", Status.REJECTED, "the candidate's answer is not a frame"),
+    "no map": ("exam.sendall(b'\\0\\0\\0\\1\\x90')", Status.REJECTED, "expected a map with string keys"),
+    "an array that lies": (
+        "exam.sendall(b'\\0\\0\\0\\x17\\x82\\xa4type\\xa1x\\xa1a\\xc7\\x0a\\x01\\x04\\x02' + b'\\xff' * 8)",
+        Status.REJECTED, "an array of shape",
+    ),
+    "cut": ("exam.sendall(b'\\0\\0\\0\\x64abc'); exam.shutdown(2)", Status.REJECTED, "closed within a frame"),
+    "none": ("exam.shutdown(2)", Status.CRASHED, "hung up on its examiner"),
+    "slow": (
+        "exam.sendall(b'\\0\\1\\0\\0'); [(exam.sendall(b'x'), time.sleep(0.05)) for _ in range(1000)]",
+        Status.TIMED_OUT, "still examining after",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "status", "words"), ANSWERS.values(), ids=ANSWERS)
+async def test_hostile_answers(run: Run, line: str, status: Status, words: str) -> None:
+    script = f"""
+import sys, time
 def answer(trained, question):
-    for thing in gc.get_objects():
-        if isinstance(thing, socket.socket):
-            thing.sendall(b"\\xff" * 50)
+    frame = sys._getframe()
+    while "exam" not in frame.f_locals:
+        frame = frame.f_back
+    exam = frame.f_locals["exam"]
+    {line}
     time.sleep(30)
 """
+    outcome = await run(script, caps=Caps(exam=3.0, grace=0.5, wall=20.0))
+    assert outcome.status is status, outcome
+    assert words in outcome.failure
+    assert "\n" not in outcome.failure
+
+
+async def test_a_candidate_that_closes_early_has_crashed(run: Run) -> None:
+    outcome = await run("import time\ndef train(run):\n    run._control.shutdown(2)\n    time.sleep(30)")
+    assert outcome.status is Status.CRASHED
+    assert "the candidate hung up while training" in outcome.failure
+
+
+async def test_descriptors_that_it_sends_go_nowhere(run: Run) -> None:
+    script = """
+import os, socket
+from inside import frames
+def train(run):
+    body = frames.encode({"type": "progress", "fraction": 0.5, "loss": 1.0})
+    socket.send_fds(run._control, [body], [os.open("/dev/zero", os.O_RDONLY) for _ in range(100)])
+"""
+    before = len(os.listdir("/proc/self/fd"))
     outcome = await run(script)
-    assert outcome.status is Status.REJECTED
-    assert "a frame of 4294967295 bytes" in outcome.failure
+    assert outcome.status is Status.SCORED, outcome.failure
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_stopped_early_where_it_is_clearly_behind(run: Run) -> None:

@@ -28,20 +28,25 @@ def evaluator() -> ModuleType:
 
 
 class FakeExam:
-    """An exam over a few windows of random text, answered by ``model`` (tokens -> logits, float16)."""
+    """An exam over a few windows of random text, answered by ``model`` (tokens -> logits, float16).
+
+    ``copies`` answer in its place when they are asked.
+    """
 
     Reject = Reject
+    twins = (1, 2)
 
-    def __init__(self, folder: Path, model, windows=21):
+    def __init__(self, folder: Path, model, windows=21, copies=None):
         rng = np.random.default_rng(5)
         self.tokens = rng.integers(VOCABULARY, size=windows * 256 + 9).astype("<u2")
-        self.data, self.model, self.rng, self.asked = folder, model, np.random.default_rng(6), 0
+        self.data, self.rng, self.asked = folder, np.random.default_rng(6), 0
+        self.models = [model, *(copies or [model] * 2)]
         self.tokens.tofile(folder / "tokens.bin")
         np.full(VOCABULARY, 3, np.uint8).tofile(folder / "token_bytes.bin")
 
-    def ask(self, question):
+    def ask(self, question, of):
         self.asked += 1
-        return {"logits": self.model(question["tokens"], self.asked)}
+        return {"logits": self.models[of](question["tokens"], self.asked)}
 
 
 def uniform(tokens, asked):
@@ -133,13 +138,55 @@ def test_the_standard_error_is_that_of_the_windows(evaluator):
         (lambda logits, asked: "none", "float16"),
         (lambda logits, asked: np.where(asked == 3, np.float16(np.nan), logits), "finite"),
         (lambda logits, asked: np.where(asked == 3, np.float16(-np.inf), logits), "finite"),
-        (lambda logits, asked: logits + np.float16(asked), "learns"),
+        (lambda logits, asked: logits + np.arange(VOCABULARY, dtype=np.float16) * asked, "learns"),
     ],
 )
 def test_what_is_no_honest_answer_is_rejected(evaluator, tmp_path, spoil, said):
     exam = FakeExam(tmp_path, lambda tokens, asked: spoil(uniform(tokens, asked), asked))
     with pytest.raises(Reject, match=said):
         evaluator.examine(exam)
+
+
+TABLE = np.random.default_rng(7).normal(size=(VOCABULARY, VOCABULARY)).astype(np.float16)
+
+
+def honest(tokens, asked):
+    return TABLE[tokens]
+
+
+def peeking(by, every=1):
+    """Adds ``by`` to the logit of the token that comes next, at one position in ``every``."""
+
+    def answer(tokens, asked):
+        logits = TABLE[tokens]
+        row, at = np.nonzero(tokens[:, :-1] % every == 0)
+        logits[row, at, tokens[row, at + 1]] += np.float16(by)
+        return logits
+
+    return answer
+
+
+def test_copies_of_an_honest_model_are_alike(evaluator, tmp_path):
+    exam = FakeExam(tmp_path, honest)
+    evaluator.examine(exam)
+    evaluator.compare(exam)
+
+
+@pytest.mark.parametrize(
+    ("model", "copies", "said"),
+    [
+        (peeking(8.0), None, "not causal"),
+        (peeking(0.09), None, "not causal"),
+        (peeking(2.0, every=10), None, "not causal"),
+        (peeking(8.0), [honest] * 2, "a fresh copy answers otherwise"),
+        (peeking(0.09), [honest] * 2, "fresh copies answer worse"),
+    ],
+)
+def test_a_model_that_looks_ahead_is_rejected(evaluator, tmp_path, model, copies, said):
+    exam = FakeExam(tmp_path, model, copies=copies)
+    evaluator.examine(exam)
+    with pytest.raises(Reject, match=said):
+        evaluator.compare(exam)
 
 
 def alternatives() -> list[tuple[str, object]]:
@@ -237,3 +284,12 @@ def test_the_asset_learns_and_is_causal(tmp_path, monkeypatch):
     assert logits.shape == (1, 256, VOCABULARY)
     assert logits.dtype == np.float16
     assert np.array_equal(logits[:, :200], others[:, :200])
+    again = runner.restore(run, runner.save(state))
+    assert np.array_equal(logits, runner.answer(again, {"tokens": tokens})["logits"])
+
+
+def test_what_cannot_be_saved_is_said(monkeypatch):
+    pytest.importorskip("torch")
+    runner = import_file(LM / "runner.py", "lm_runner")
+    with pytest.raises(TypeError, match="what train returned can't be saved"):
+        runner.save((lambda tokens: tokens, "cpu"))

@@ -148,8 +148,8 @@ found["fds"] = len(os.listdir("/proc/self/fd"))
     assert seen["names"] == ["fixed.txt", "program.md", "runner.py", "train.py"]
     assert set(seen["above"]) <= {"files", "work", "candidate"}  # type: ignore[call-overload]
     assert seen["data"] == {"secret.txt": "train data"}
-    # standard three, control, exam, the map of the data, and the one that lists
-    assert seen["fds"] == 7
+    # standard three, control, two exams, the map of the data, and the one that lists
+    assert seen["fds"] == 8
 
 
 async def test_the_examiner_sees_its_data_and_nothing_of_the_candidate(

@@ -2,6 +2,7 @@
 
     boot       first thing that runs: limits, confinement, supervision
     confine    rlimits, capabilities, Landlock
+    seccomp    the filter of system calls
     frames     what goes over the sockets
     candidate  the runner's side: load, train, answer
     examiner   the evaluator's side: ask, score

@@ -2,9 +2,11 @@
 
     path      sys.path: the standard library's and the environment's folders
     role      candidate, examiner or probe: which module's ``main`` gets ``config``
+    mounts    file systems of our own, for confine.own_file_systems; needs CAP_SYS_ADMIN
     limits    for confine.set_limits
     landlock  rules for confine.landlock, or null
-    drop      whether to give up all capabilities
+    drop      arguments for confine.drop_privileges, or null to keep what we have
+    seccomp   profile for seccomp.install, or null
     leash     whether to stay behind as the supervisor: standard input is then a pipe whose other end the
               trainer holds, and at its end everything below us is killed
 
@@ -37,14 +39,27 @@ def main() -> int:
     confine = importlib.import_module("inside.confine")
     if config["leash"]:
         _supervise(confine)
+    if config["mounts"]:
+        confine.own_file_systems(config["mounts"], config["drop"]["uid"])
     confine.set_limits(**config["limits"])
     if config["drop"]:
-        confine.drop_privileges()
+        confine.drop_privileges(**config["drop"])
+        confine.die_with_parent()  # forgotten by the kernel where the user changes
+    if config["mounts"]:
+        os.chdir(os.environ["HOME"])  # which is one of them, and its owner's alone
     if config["landlock"]:
         confine.landlock(config["landlock"])
+    if config["seccomp"]:
+        importlib.import_module("inside.seccomp").install(_profile(config["seccomp"], confine))
     role = importlib.import_module("inside." + config["role"])
     status: int = role.main(config["config"])
     return status
+
+
+def _profile(wanted: str, confine: ModuleType) -> str:
+    """Where Landlock can't keep signals from the node, none are sent at all."""
+    unscoped = wanted == "beside" and confine.landlock_abi() < confine.ABI_WITH_SCOPES
+    return "mute" if unscoped else wanted
 
 
 def _package() -> None:

@@ -1,10 +1,17 @@
-"""The candidate's side: load the asset, train when the clock starts, answer the examiner's questions.
+"""The candidate's side: load what is fixed, train when the clock starts, answer the examiner's questions.
 
 A program's runner is a Python file with
 
-    def load(run): ...              # optional: import the asset, build what needs no data; before the clock
-    def train(run): ...             # with run.data; returns the state that answers
+    def load(run): ...              # optional: import what the runner needs; the asset is not there yet
+    def train(run): ...             # with the asset and run.data; returns the state that answers
     def answer(state, question): .. # a dict in, a dict out; numpy arrays in both
+
+and, where the evaluator compares (see examiner.py),
+
+    def save(state): ...            # all that answers need, as bytes; part of the budget
+    def restore(run, saved): ...    # the state again, from a buffer of these bytes, in another process
+
+The asset arrives when the clock starts, with the data: nothing of the candidate's runs before.
 
 Nothing here is trusted: the asset runs in this very process. What counts is measured by the trainer outside.
 """
@@ -35,9 +42,9 @@ class Run:
     """What a runner knows of its run, and the clock.
 
     files      folder of the program's fixed files and the asset (read only, on sys.path)
-    asset      path of the asset
+    asset      path of the asset; the file is there when the clock has started
     workspace  the only folder that can be written to; the current directory
-    seed       the run's seed, 63 bits
+    seed       the run's seed, 63 bits; 0 before the clock starts
     device     "cpu", "cuda" or "mps"
     threads    threads to compute with
     clock      "cpu" or "wall": which seconds count
@@ -51,7 +58,7 @@ class Run:
         self.files = Path(config["files"])
         self.asset = self.files / config["asset"]
         self.workspace = Path(config["workspace"])
-        self.seed: int = config["seed"]
+        self.seed = 0
         self.device: str = config["device"]
         self.threads: int = config["threads"]
         self.clock: str = config["clock"]
@@ -82,7 +89,8 @@ class Run:
             message = {"type": "progress", "fraction": fraction, "loss": self._loss}
             frames.send(self._control, message, frames.MAX_CONTROL)
 
-    def _begin(self, data: Mapping[str, Any]) -> None:
+    def _begin(self, seed: int, data: Mapping[str, Any]) -> None:
+        self.seed = seed
         self.data = data
         self._start = self._now()
 
@@ -96,9 +104,10 @@ def main(config: Mapping[str, Any]) -> int:
         sys.path.insert(0, str(run.files))
         runner = import_file(run.files / config["runner"], "runner")
         run.state = runner.load(run) if hasattr(runner, "load") else None
-        trained = _train(run, runner, control)
+        saved, copied = config["saved"], config.get("restore")
+        state = _restore(run, runner, saved, copied) if copied else _train(run, runner, saved)
         for exam in exams:
-            _answer(runner, trained, exam)
+            _answer(runner, state, exam)
     except BaseException as error:  # the boundary to foreign code: it is said, and the process ends
         traceback.print_exc()
         _say_failed(control, error)
@@ -117,17 +126,38 @@ def import_file(path: Path, name: str) -> ModuleType:
     return module
 
 
-def _train(run: Run, runner: ModuleType, control: socket.socket) -> Any:
+def _train(run: Run, runner: ModuleType, saved: int | None) -> Any:
+    control = run._control
     frames.send(control, {"type": "ready"}, frames.MAX_CONTROL)
     start, fds = frames.receive_with_fds(control)
     if start is None:
         raise SystemExit("the trainer hung up")
-    run._begin({name: _map(fd) for name, fd in zip(start["files"], fds, strict=True)})
+    run._begin(start["seed"], {name: _map(fd) for name, fd in zip(start["files"], fds, strict=True)})
     cpu, wall = time.process_time(), time.monotonic()
     state = runner.train(run)
     run._send_progress(run.fraction())
+    size = 0 if saved is None else _save(runner.save(state), saved)
     used = {"cpu": time.process_time() - cpu, "wall": time.monotonic() - wall}
-    frames.send(control, {"type": "trained", **used}, frames.MAX_CONTROL)
+    frames.send(control, {"type": "trained", "saved": size, **used}, frames.MAX_CONTROL)
+    return state
+
+
+def _save(data: bytes, fd: int) -> int:
+    """Write to the memory that the trainer gave; how many bytes. Raises ValueError where it is too small."""
+    room = os.fstat(fd).st_size
+    if len(data) > room:
+        raise ValueError(f"the saved state has {len(data)} bytes, at most {room}")
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.pwrite(fd, rest, len(data) - len(rest)) :]
+    return len(data)
+
+
+def _restore(run: Run, runner: ModuleType, fd: int, size: int) -> Any:
+    """A fresh process with the state that another has saved; its clock never starts and it gets no data."""
+    saved = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+    state = runner.restore(run, saved)
+    frames.send(run._control, {"type": "ready"}, frames.MAX_CONTROL)
     return state
 
 

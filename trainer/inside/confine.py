@@ -1,4 +1,5 @@
-"""What a sandboxed child does to itself before any foreign code runs: limits, capabilities, Landlock.
+"""What a sandboxed child does to itself before any foreign code runs: its own file systems, limits, user,
+capabilities, Landlock.
 
 Only the standard library, by ctypes; this module is imported before numpy, because Landlock binds the calling
 thread and what it starts later, not threads that are there already.
@@ -16,14 +17,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 #: More than any kernel has; the first that it does not know ends the loop.
 _MAX_CAPABILITY = 64
 _CAPABILITY_VERSION_3 = 0x20080522
+#: Go through folders that are closed to others, and read there what Landlock allows.
+CAP_DAC_READ_SEARCH = 2
+_CLONE_NEWNS = 0x20000
+_MS_NOSUID_NODEV = 0b110
 
 # the same numbers on every architecture that has Landlock
 _SYS_CREATE_RULESET, _SYS_ADD_RULE, _SYS_RESTRICT_SELF = 444, 445, 446
@@ -42,7 +48,7 @@ _ALL_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16
 _NET_BIND_AND_CONNECT = 0b11
 _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 #: TCP rules came with ABI 4; without them a candidate could talk to anyone.
-_ABI_WITH_TCP, _ABI_WITH_SCOPES = 4, 6
+_ABI_WITH_TCP, ABI_WITH_SCOPES = 4, 6
 
 
 class ConfineError(OSError):
@@ -61,13 +67,32 @@ class _PathBeneath(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def set_limits(memory: int, file_bytes: int, open_files: int) -> None:
-    """Bounds that the kernel holds for this process and each that it starts; in bytes, 0 memory is none."""
+def own_file_systems(mounts: Sequence[tuple[str, int, int]], uid: int | None) -> None:
+    """Over each path an empty one in memory, of so many bytes and so many files, which is ``uid``'s.
+
+    Only the kernel's own count stops a flood of files: each takes a kilobyte of its memory, however small.
+    """
+    if _libc.unshare(_CLONE_NEWNS) != 0:
+        raise ConfineError(ctypes.get_errno(), "unshare")
+    owner = "" if uid is None else f",uid={uid},gid={uid}"
+    for path, size, files in mounts:
+        options = f"size={size},nr_inodes={files},mode=700{owner}".encode()
+        if _libc.mount(b"tmpfs", path.encode(), b"tmpfs", ctypes.c_ulong(_MS_NOSUID_NODEV), options) != 0:
+            code = ctypes.get_errno()
+            raise ConfineError(code, f"mount {path}: {os.strerror(code)}")
+
+
+def set_limits(memory: int, file_bytes: int, open_files: int, processes: int) -> None:
+    """Bounds that the kernel holds for this process and each that it starts, in bytes; 0 is no bound.
+
+    ``processes`` (and threads) counts all of the same user.
+    """
     for limit, wanted in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_NOFILE, open_files),
         (resource.RLIMIT_DATA, memory or resource.getrlimit(resource.RLIMIT_DATA)[1]),
+        (resource.RLIMIT_NPROC, processes or resource.getrlimit(resource.RLIMIT_NPROC)[1]),
     ):
         hard = resource.getrlimit(limit)[1]
         value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -84,18 +109,24 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def drop_privileges() -> None:
-    """No capability is left, and none can be gained by executing a file."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    if os.geteuid() != 0:
-        return
+def drop_privileges(uid: int | None, keep: int | None = None) -> None:
+    """Become ``uid`` for good, with no capability but ``keep``; none can be gained by executing a file."""
     for capability in range(_MAX_CAPABILITY):
-        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
-            break
+        if capability != keep and _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            break  # none that we may drop, or none that the kernel knows
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    if uid is not None:
+        _prctl(_PR_SET_KEEPCAPS, int(keep is not None))
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    kept = 0 if keep is None else 1 << keep
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    _syscall("capset", _SYS_CAPSET[platform.machine()], header, nothing)
+    # effective, permitted, inheritable: those numbered below 32, then those above
+    _syscall("capset", _SYS_CAPSET[platform.machine()], header, (ctypes.c_uint32 * 6)(kept, kept, kept, 0, 0, 0))
+    if keep is not None and _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, keep, 0, 0) != 0:
+        raise ConfineError(ctypes.get_errno(), "prctl: ambient capability")
 
 
 def landlock_abi() -> int:
@@ -116,9 +147,9 @@ def landlock(rules: Mapping[str, Sequence[str]]) -> None:
         )
     known = max(version for version in _ALL_RIGHTS if version <= abi)
     rights = _ALL_RIGHTS[known]
-    scoped = _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS if abi >= _ABI_WITH_SCOPES else 0
+    scoped = _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS if abi >= ABI_WITH_SCOPES else 0
     attributes = _Ruleset(rights, _NET_BIND_AND_CONNECT, scoped)
-    size = ctypes.c_size_t(ctypes.sizeof(attributes) if abi >= _ABI_WITH_SCOPES else 16)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes) if abi >= ABI_WITH_SCOPES else 16)
     ruleset = _syscall("landlock_create_ruleset", _SYS_CREATE_RULESET, ctypes.byref(attributes), size, 0)
     for kind, allowed in (("read", _READ), ("write", rights & ~_IOCTL_DEV), ("device", _DEVICE)):
         for path in rules[kind]:

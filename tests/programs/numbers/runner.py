@@ -4,14 +4,11 @@ import json
 import random
 
 
-def load(run):
-    return {name: entry["value"] for name, entry in json.loads(run.asset.read_text()).items()}
-
-
 def train(run):
+    numbers = {name: entry["value"] for name, entry in json.loads(run.asset.read_text()).items()}
     noise = random.Random(run.seed).gauss(0.0, 1.0)
     run.report(1.0)
-    return {"numbers": run.state, "noise": noise}
+    return {"numbers": numbers, "noise": noise}
 
 
 def answer(state, question):

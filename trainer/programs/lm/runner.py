@@ -1,8 +1,10 @@
 """The fixed side of a run: loads the asset, lets it train, and lets the model answer the examiner."""
 
 import importlib.util
+import io
 import json
 import math
+import sys
 
 import numpy as np
 import torch
@@ -36,18 +38,36 @@ class Training:
 
 
 def load(run):
-    """Imports only: what is built from the seed belongs to the budget."""
+    """Imports only: the asset is not here yet, and what is built from the seed belongs to the budget."""
     torch.set_num_threads(run.threads)
-    vocabulary = len(json.loads((run.files / "tokenizer.json").read_bytes())["model"]["vocab"])
-    spec = importlib.util.spec_from_file_location("asset", run.asset)
-    asset = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(asset)
-    return asset, vocabulary
+    return len(json.loads((run.files / "tokenizer.json").read_bytes())["model"]["vocab"])
 
 
 def train(run):
-    asset, vocabulary = run.state
-    return asset.train(Training(run, vocabulary)), run.device
+    return import_asset(run).train(Training(run, run.state)), run.device
+
+
+def import_asset(run):
+    spec = importlib.util.spec_from_file_location("asset", run.asset)
+    asset = sys.modules["asset"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(asset)
+    return asset
+
+
+def save(state):
+    """The model as pickle writes it: its weights, and its classes and functions by their names in the asset."""
+    data = io.BytesIO()
+    try:
+        torch.save(state[0], data)
+    except Exception as error:
+        raise TypeError(f"what train returned can't be saved: {error}") from error
+    return data.getvalue()
+
+
+def restore(run, saved):
+    """The model in a sandbox of its own, where the asset may do what it does anyway."""
+    import_asset(run)
+    return torch.load(io.BytesIO(saved), map_location=run.device, weights_only=False), run.device
 
 
 def answer(state, question):
