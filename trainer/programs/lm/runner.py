@@ -55,7 +55,7 @@ def import_asset(run):
 
 
 def save(state):
-    """The model as pickle writes it: its weights, and its classes and functions by their names in the asset."""
+    """The model as pickle writes it: weights, and classes and functions by their names in the asset."""
     data = io.BytesIO()
     try:
         torch.save(state[0], data)
