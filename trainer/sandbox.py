@@ -5,21 +5,23 @@ What each stops (+), and what it does NOT stop (-):
 
     bubblewrap  + files other than its workspace, system, Python and what is named; the network; other
                   processes; the node's environment and descriptors; new name spaces; being left behind
-                - system calls: the kernel's whole surface is there (no seccomp filter yet), AF_VSOCK too
-                - files without end in the workspace, in number and in sum; processes and threads up to the
-                  user's limit (none for root); files that it leaves are those of the node's user
+                + system calls that nothing honest makes (inside/seccomp.py); sockets but AF_UNIX ones, which
+                  lead nowhere
+                + more in the workspace than WORKSPACE_BYTES and WORKSPACE_FILES: the kernel counts, in memory
+                + more than KERNEL_PROCESSES processes and threads, where the child has a user of its own
+                - what the filter leaves of the kernel
     Landlock    + reading and writing files as above; TCP; from ABI 6 signals and abstract sockets outside
-                - UDP, TCP by sendto(MSG_FASTOPEN), MPTCP, listening without bind, sockets in the file system
-                - stat, chmod, chown, utime and xattr of every file that its user owns; priorities and limits
-                  of the user's other processes; names in /proc. For a root node that user is root, without
-                  capabilities
-                - all that bubblewrap does not stop
+                + system calls as above, and what Landlock does not look at: sockets of every family, owners,
+                  rights and times of files, priorities of other processes
+                - files without end in the workspace, in number and in sum; processes and threads up to the
+                  user's limit where the node is no root
+                - stat of every file; names in /proc where its folder may be listed
     none        + only being left behind at the end, and the limits that the kernel holds for one process
                 - everything else; it is used when ``--unsafe-no-sandbox`` was given, and never otherwise
 
-Memory, time and log are bounded by the trainer from outside in all of them, by looking every 50 ms: what
-happens between two looks is only bounded by RLIMIT_DATA. GPU memory is not bounded, and a GPU's driver is
-exposed.
+Where the node is root, the child is a user without files and processes. Memory, time and log are bounded by the
+trainer from outside in all of them, by looking every 50 ms: what happens between two looks is only bounded by
+RLIMIT_DATA. GPU memory is not bounded, and a GPU's driver is exposed.
 """
 
 import itertools
