@@ -45,6 +45,10 @@ def _dispatch(command: config.Command) -> int:
             from node.commands.report import report
 
             return report(command)
+        case config.Doctor():
+            from node.commands.doctor import doctor
+
+            return doctor(command)
         case config.Run():
             from node.commands.run import run
 

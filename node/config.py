@@ -22,6 +22,7 @@ DEFAULT_LISTEN = "/ip4/0.0.0.0/tcp/4001"
 #: For this machine only: whoever wants it elsewhere says so.
 DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT = "127.0.0.1", 8420
 AGENTS = ("local",)
+DEVICES = ("cpu", "cuda", "mps")
 #: What ``waggle log`` shows unless told otherwise.
 LOG_ROWS = 20
 MAX_PORT = 65535
@@ -126,7 +127,15 @@ class ProgramData:
     cache: Path
 
 
-Command = Start | Join | Look | Report | Run | ProgramNew | ProgramCheck | ProgramData
+@dataclass(frozen=True)
+class Doctor:
+    """What of this machine a node can use."""
+
+    json: bool = False
+    device: str | None = None
+
+
+Command = Start | Join | Look | Report | Run | ProgramNew | ProgramCheck | ProgramData | Doctor
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Command:
@@ -199,6 +208,10 @@ def _parser(environment: Mapping[str, str]) -> _Parser:
     _add_looks(commands, home)
     _add_run(commands, home, cache)
     _add_program(commands, cache)
+    doctor = commands.add_parser("doctor", help="try what this machine has, and say what to install")
+    _add_json(doctor)
+    doctor.add_argument("--device", choices=DEVICES, help="default: the best there is")
+    doctor.set_defaults(make=lambda values: Doctor(**values))
     return parser
 
 
@@ -311,7 +324,7 @@ def _home(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: the best there is")
+    parser.add_argument("--device", choices=DEVICES, help="default: the best there is")
     parser.add_argument(
         "--unsafe-no-sandbox", dest="unsafe", action="store_true",
         help="run peers' code with all that you may do yourself",

@@ -4,5 +4,6 @@
     look.py      what a node does and holds: waggle status, waggle log, waggle best
     report.py    results.tsv and progress.png
     run.py       one experiment by hand
+    doctor.py    what of this machine a node can use
     program.py   new, check and data of research programs
 """

@@ -1,5 +1,6 @@
 """What a user may get wrong: one clear line each, exit status 2, and nothing lost."""
 
+import json
 import os
 import re
 import socket
@@ -100,6 +101,16 @@ def test_programs(nodes: Place, tmp_path: Path) -> None:
     assert "expected a program.md" in refused(nodes, "program", "check", str(tmp_path))
     assert "is there already" in refused(nodes, "program", "new", str(broken))
     assert "cannot read" in refused(nodes, "run", "--program", str(NUMBERS), "--asset", "no-such-file")
+
+
+def test_the_doctor_says_what_holds(nodes: Place) -> None:
+    plain, told = nodes.waggle("doctor", "--device", "cpu"), nodes.waggle("doctor", "--json", "--device", "cpu")
+    found = json.loads(told.stdout)
+    assert set(found["sandboxes"]) == {"bubblewrap", "landlock"}
+    holds = "" in found["sandboxes"].values()
+    assert plain.returncode == told.returncode == (0 if holds else 1)
+    assert ("A node uses" in plain.stdout) == holds
+    assert found["device"]["tier"] in plain.stdout
 
 
 def test_homes(nodes: Place, tmp_path: Path) -> None:

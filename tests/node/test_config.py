@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from node import config
-from node.config import Http, Join, Look, ProgramCheck, ProgramData, ProgramNew, Report, Run, Start, parse
+from node.config import Doctor, Http, Join, Look, ProgramCheck, ProgramData, ProgramNew, Report, Run, Start, parse
 from protocol.errors import UserError
 
 HOME = {"WAGGLE_HOME": "/h", "WAGGLE_CACHE": "/c"}
@@ -39,6 +39,7 @@ PLAIN = Start(home=Path("/h"), cache=Path("/c"))
         ("program new d --from lm-mini --text t", ProgramNew(Path("d"), "lm-mini", Path("t"))),
         ("program check d", ProgramCheck("d")),
         ("program data", ProgramData("lm", Path("/c"))),
+        ("doctor --json --device cpu", Doctor(True, "cpu")),
     ],
 )  # fmt: skip
 def test_what_is_understood(line: str, command: config.Command) -> None:
