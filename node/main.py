@@ -58,10 +58,10 @@ def run(work: Work, listener: socket.socket) -> int:
 
 
 def user_error(error: BaseException) -> UserError | None:
-    """The first UserError in an exception, or in a group of them where nothing else has gone wrong first."""
+    """What the user must change, where nothing else went wrong: the first UserError of a group that has no other."""
     if isinstance(error, BaseExceptionGroup):
-        found = (user_error(one) for one in error.exceptions)
-        return next((one for one in found if one is not None), None)
+        found = [user_error(one) for one in error.exceptions]
+        return found[0] if all(found) else None
     return error if isinstance(error, UserError) else None
 
 

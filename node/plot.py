@@ -30,6 +30,8 @@ LABEL_ANGLE = 30.0
 #: Inches that a label needs: across its line, and along it for each letter.
 LABEL_HEIGHT = 0.17
 LABEL_PER_LETTER = 0.068
+#: Under the axes, side by side: inside them it would hide steps.
+LEGEND_COLUMNS = 7
 #: More steps than this are no longer read.
 MAX_LABELS = 40
 #: Share of the steps' range that is shown beyond it, on the better side and on the worse.
@@ -215,13 +217,12 @@ def words(
     handles, names = axes.get_legend_handles_labels()
     if handles:
         unique = dict(zip(names, handles, strict=True))
-        axes.legend(
-            unique.values(),
-            unique.keys(),
-            loc="upper left" if goal == "maximize" else "lower left",
-            fontsize=9,
-            framealpha=0.9,
-        )
+        figure = axes.get_figure()
+        assert figure is not None
+        figure.legend(
+            unique.values(), unique.keys(), loc="outside lower center", ncols=min(len(unique), LEGEND_COLUMNS),
+            fontsize=9, frameon=False,
+        )  # fmt: skip
 
 
 def counted(count: int, noun: str) -> str:

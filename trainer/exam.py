@@ -9,6 +9,7 @@ import trio
 
 from protocol.errors import RemoteProtocolError
 from protocol.statements import Status
+from protocol.text import one_line
 from trainer.channel import number, text
 from trainer.inside.examiner import TWINS
 from trainer.log import bounded
@@ -76,7 +77,7 @@ async def compare(examiner: Party) -> None:
 async def _judge(examiner: Party, *wanted: str) -> dict[str, Any]:
     verdict = await _hear(examiner, *wanted, "reject", "gone")
     if verdict["type"] == "reject":
-        raise Ended(Status.REJECTED, bounded(_one_line(text(verdict, "why"))))
+        raise Ended(Status.REJECTED, bounded(one_line(text(verdict, "why"), WHY_CHARS)))
     if verdict["type"] == "gone":
         raise CandidateGoneError(second=verdict.get("of") == TWINS[1])
     return verdict
@@ -89,14 +90,10 @@ async def _hear(examiner: Party, *wanted: str) -> dict[str, Any]:
             await examiner.drained.wait()
         raise Ended(Status.REJECTED, examiner.log.failure("the examiner ended without a score"))
     if message["type"] == "failed":
-        raise Ended(Status.REJECTED, bounded(f"the evaluator failed: {_one_line(text(message, 'error'))}"))
+        raise Ended(Status.REJECTED, bounded(f"the evaluator failed: {one_line(text(message, 'error'), WHY_CHARS)}"))
     if message["type"] not in wanted:
         raise RemoteProtocolError("frame", f"a frame {message['type'][:40]!r} from the examiner")
     return message
-
-
-def _one_line(words: str) -> str:
-    return " ".join(words.split())[:WHY_CHARS]
 
 
 def _functions(source: bytes) -> set[str]:

@@ -1,16 +1,20 @@
-"""The application behind a real server, asked by a real client."""
+"""The application, asked by a real client; and once behind the server that a node has."""
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from node.http import HEADERS, create_app, is_local, is_loopback
+from node.http import HEADERS, LINKS, create_app, is_local, is_loopback
 from node.metrics import METRICS, PREFIX, Metrics
 from node.snapshot import Best, Current, Snapshot
 from protocol.identity import Identity
@@ -111,6 +115,7 @@ async def test_prometheus_reads_every_metric() -> None:
         answer = await web.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    assert set(families) == {PREFIX + re.sub("_total$", "", metric.name) for metric in METRICS}
     for metric in METRICS:
         family = families[PREFIX + re.sub("_total$", "", metric.name)]
         assert family.documentation == metric.meaning
@@ -129,6 +134,41 @@ async def test_prometheus_reads_every_metric() -> None:
     assert values["waggle_holdout_gap", "cpu-x"] == 0.125
     assert values["waggle_records",] == 7
     assert values["waggle_peers",] == 1
+
+
+SERVER = """
+import socket, sys
+import trio
+from node import main
+from node.http import create_app
+from node.metrics import Metrics
+from tests.node.test_http import FULL
+
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+
+async def work(serve):
+    serve(create_app(lambda: FULL, Metrics(), "127.0.0.1"))
+    await trio.sleep_forever()
+
+sys.exit(main.run(work, listener))
+"""
+
+
+def test_the_server_of_a_node_answers_on_a_socket_and_ends_beside_an_open_connection() -> None:
+    command = [sys.executable, "-c", SERVER]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30.0) as web:
+            found = {path: web.get(path).status_code for path in (*LINKS, "/", "/nosuch")}
+            assert found == {**dict.fromkeys(LINKS, 200), "/": 200, "/nosuch": 404}
+            assert web.head("/metrics").content == b""
+            assert web.post("/api/status").status_code == 405
+            assert web.get("/", headers={"host": "evil.example"}).status_code == 421
+            assert web.get("/nosuch").headers.items() >= {(name.lower(), value) for name, value in HEADERS.items()}
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30.0) == 0
 
 
 async def test_labels_are_bounded_where_peers_choose_them() -> None:

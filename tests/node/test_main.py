@@ -85,6 +85,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
     assert "waggle: interrupted" in said
 
 
+@pytest.mark.slow  # as long as a node is given to end
 def test_what_hangs_is_ended_though_nobody_listens() -> None:
     """As where the terminal was closed."""
     with started(STUBBORN) as process:
@@ -102,6 +103,7 @@ def test_what_hangs_is_ended_though_nobody_listens() -> None:
         ("return", 0, ""),
         ("raise UserError('mend it')", 2, "one line: mend it"),
         ("raise ExceptionGroup('', [UserError('mend it')])", 2, "one line: mend it"),
+        ("raise ExceptionGroup('', [UserError('mend it'), ZeroDivisionError('ours')])", 70, "ZeroDivisionError: ours"),
         ("raise ZeroDivisionError('ours')", 70, "this is a bug of waggledance"),
         ("raise ExceptionGroup('', [ZeroDivisionError('ours'), ValueError()])", 70, "ZeroDivisionError: ours"),
     ],
