@@ -73,7 +73,8 @@ class Keeper:
         if standing is None or standing.value is None:
             return summary
         metric = f"{self._spec.metric_name} {ledger.to_metric(standing.value):.6g} {self._spec.unit}".rstrip()
-        return f"{metric} ({level(standing)}, {standing.runs} runs, {self._tier}): {summary}"
+        runs = f"{standing.runs} run{'' if standing.runs == 1 else 's'}"
+        return f"{metric} ({level(standing)}, {runs}, {self._tier}): {summary}"
 
 
 def remember_peers(

@@ -19,9 +19,9 @@ What each stops (+), and what it does NOT stop (-):
     none        + only being left behind at the end, and the limits that the kernel holds for one process
                 - everything else; it is used when ``--unsafe-no-sandbox`` was given, and never otherwise
 
-Where the node is root, the child is a user without files and processes. Memory, time and log are bounded by the
-trainer from outside in all of them, by looking every 50 ms: what happens between two looks is only bounded by
-RLIMIT_DATA. GPU memory is not bounded, and a GPU's driver is exposed.
+Where the node is root, the child is a user without files and processes. Memory, time, log and the number of
+processes are bounded by the trainer from outside in all of them, by looking every 50 ms: what happens between two
+looks is only bounded by RLIMIT_DATA. GPU memory is not bounded, and a GPU's driver is exposed.
 """
 
 import itertools

@@ -13,7 +13,7 @@ from trainer.job import Caps, Progress
 from trainer.log import Log
 from trainer.party import Ended
 from trainer.program import Spec
-from trainer.spawn import Child
+from trainer.spawn import PROCESSES, Child
 
 #: Between two looks at a run's clock and memory: a look costs some 0.1 ms, a budget is seconds.
 LOOK_EVERY = 0.05
@@ -36,6 +36,7 @@ class Supervisor:
         self.phase = "starting"
         self.cpu = self.wall = 0.0
         self.peak = 0
+        self.processes = 0
         self.loss: float | None = None
 
     def begin(self, child: Child) -> None:
@@ -71,6 +72,7 @@ class Supervisor:
     def measure(self, child: Child) -> None:
         usage = child.tree.measure()
         self.peak = max(self.peak, usage.memory)
+        self.processes = usage.processes
         if self.phase == "training":
             self.cpu = usage.cpu - self._cpu_base
             self.wall = trio.current_time() - self._phase_began
@@ -100,6 +102,9 @@ class Supervisor:
         if self.peak > self._spec.memory:
             used, limit = self.peak >> 20, self._spec.memory >> 20
             raise Ended(Status.CRASHED, self._log.failure(f"used {used} MiB of memory, {limit} MiB are granted"))
+        if self.processes > PROCESSES:
+            why = f"started {self.processes} processes, {PROCESSES} are granted"
+            raise Ended(Status.CRASHED, self._log.failure(why))
         if self.phase == "training":
             self.check_budget()
             return

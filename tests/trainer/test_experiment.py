@@ -175,6 +175,23 @@ async def test_a_failure_does_not_tell_where_it_was(run: Run, tmp_path: Path) ->
     assert str(Path.home()) not in outcome.failure
 
 
+async def test_processes_are_bounded(run: Run) -> None:
+    script = """
+import os, time
+def train(run):
+    for _ in range(200):
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+    time.sleep(60)
+"""
+    begun = time.monotonic()
+    outcome = await run(script, memory='"64 GiB"')  # shared pages count for each process
+    assert outcome.status is Status.CRASHED
+    assert "processes, 128 are granted" in outcome.failure
+    assert time.monotonic() - begun < 30
+
+
 async def test_memory_of_the_tree_is_bounded(run: Run) -> None:
     script = """
 import mmap, os
