@@ -140,6 +140,7 @@ class _Experiment:
     async def run(self) -> None:
         candidate = self.prepared.candidate
         self.prepared.nursery.start_soon(self._watch, candidate)
+        self.prepared.nursery.start_soon(self._watch_disk)
         with self.conducting:
             try:
                 await self._conduct(candidate, self.prepared.exams, self.prepared.parties)
@@ -150,6 +151,15 @@ class _Experiment:
     async def _watch(self, candidate: Party) -> None:
         ended = await self.supervisor.watch(candidate.child)
         if ended is not None:
+            self._end(ended)
+
+    async def _watch_disk(self) -> None:
+        why = await self.prepared.disk.overused(self.prepared.parties.trees)
+        self._end(Ended(Status.CRASHED, self.log.failure(why)))
+
+    def _end(self, ended: Ended) -> None:
+        """From outside the conductor; what comes after the last score changes nothing."""
+        if self.supervisor.phase != "over":
             self.ended = ended
             self.conducting.cancel()
 
@@ -204,8 +214,7 @@ class _Experiment:
         while party.child.tree.measure().memory <= self.spec.memory:  # noqa: ASYNC110  nobody tells
             await trio.sleep(LOOK_EVERY)
         limit = self.spec.memory >> 20
-        self.ended = Ended(Status.REJECTED, f"the {role} beside it used more than {limit} MiB of memory")
-        self.conducting.cancel()
+        self._end(Ended(Status.REJECTED, f"the {role} beside it used more than {limit} MiB of memory"))
 
     async def _hand_over(self, channel: Channel) -> None:
         """The asset and the data: nothing foreign runs before."""

@@ -11,6 +11,7 @@ from trainer.channel import Channel
 from trainer.log import Log
 from trainer.sandbox import Sandbox
 from trainer.spawn import Cell, Child, killed_by
+from trainer.tree import Tree
 
 #: From a child's last word to the end of its output and its exit status: they are on their way already.
 DRAIN_SECONDS = 2.0
@@ -50,12 +51,16 @@ class Party:
 
 
 class Parties:
-    """Starts the children of one run: they, and all our ends, are gone when ``stack`` is unwound."""
+    """Starts the children of one run: they, and all our ends, are gone when ``stack`` is unwound.
+
+    ``trees`` are the processes of those that were started.
+    """
 
     def __init__(self, sandbox: Sandbox, stack: AsyncExitStack, nursery: trio.Nursery) -> None:
         self._sandbox = sandbox
         self._stack = stack
         self._nursery = nursery
+        self.trees: list[Tree] = []
 
     async def start(self, cell: Cell, given: list[socket.socket], log: Log) -> Party:
         """Start a child with a control socket of its own. The sockets it is ``given`` are closed here."""
@@ -68,6 +73,7 @@ class Parties:
         child = await self._stack.enter_async_context(self._sandbox.spawn(cell))
         for taken in (theirs, *given):
             taken.close()  # or its end could not be seen from the other side
+        self.trees.append(child.tree)
         channel = Channel(ours)
         self._stack.callback(channel.close)
         party = Party(child, channel, log)

@@ -18,6 +18,7 @@ from trainer import workspace
 from trainer.cells import Cells
 from trainer.data import Data
 from trainer.device import Device
+from trainer.disk import Disk
 from trainer.exam import compares
 from trainer.job import Caps, Pin
 from trainer.log import Log
@@ -60,6 +61,7 @@ class Prepared:
     """``exams`` are the ends that examiners get, one for each exam folder; tasks of the run belong in ``nursery``."""
 
     cells: Cells
+    disk: Disk
     parties: Parties
     nursery: trio.Nursery
     candidate: Party
@@ -75,6 +77,7 @@ async def prepare(setting: Setting) -> AsyncIterator[Prepared]:
     async with workspace.temporary(setting.scratch) as folder:
         await trio.to_thread.run_sync(workspace.lay_out, folder, spec, files, count)
         async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+            disk = Disk(folder)
             saved = stack.enter_context(Saved()) if compares(spec, files) else None
             parties = Parties(setting.sandbox, stack, nursery)
             cells = Cells(folder, spec, setting.device.kind, setting.clock, setting.pin)
@@ -82,7 +85,7 @@ async def prepare(setting: Setting) -> AsyncIterator[Prepared]:
             given = [mine for mine, _ in pairs]
             candidate = await parties.start(cells.candidate(given, saved), given, Log())
             try:
-                yield Prepared(cells, parties, nursery, candidate, [theirs for _, theirs in pairs], saved)
+                yield Prepared(cells, disk, parties, nursery, candidate, [theirs for _, theirs in pairs], saved)
             finally:
                 await candidate.child.kill()
                 with trio.CancelScope(shield=True), trio.move_on_after(DRAIN_SECONDS):
@@ -148,7 +151,8 @@ class Spares:
             usage = child.tree.measure()
             if most is None and trio.current_time() - begun > setting.caps.startup:
                 most = usage.cpu + IDLE_CPU
-            if usage.memory > setting.program.spec.memory or (most is not None and usage.cpu > most):
+            loud = usage.memory > setting.program.spec.memory or (most is not None and usage.cpu > most)
+            if loud or spare.prepared.disk.overuse(spare.prepared.parties.trees):
                 log.warning("a spare sandbox did not wait quietly, and is ended")
                 return
             with trio.move_on_after(LOOK_EVERY):

@@ -13,8 +13,9 @@ What each stops (+), and what it does NOT stop (-):
     Landlock    + reading and writing files as above; TCP; from ABI 6 signals and abstract sockets outside
                 + system calls as above, and what Landlock does not look at: sockets of every family, owners,
                   rights and times of files, priorities of other processes
-                - files without end in the workspace, in number and in sum; processes and threads up to the
-                  user's limit where the node is no root
+                + more in the workspace than the same limits, by the kernel where the node may mount, else by the
+                  trainer, which looks: what is written between two looks comes on top
+                - processes and threads up to the user's limit where the node is no root, between two looks
                 - stat of every file; names in /proc where its folder may be listed
     none        + only being left behind at the end, and the limits that the kernel holds for one process
                 - everything else; it is used when ``--unsafe-no-sandbox`` was given, and never otherwise
@@ -73,7 +74,7 @@ _CPU_TOPOLOGY = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 _FIRST_SPARE_UID, _SPARE_UIDS = 60706, 478
 #: Nodes of one machine begin anywhere, so that two of them hardly meet.
 _UIDS = itertools.count(random.SystemRandom().randrange(_SPARE_UIDS))
-_CAP_SETGID, _CAP_SETUID = 6, 7
+_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN = 6, 7, 21
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _CUDA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 _MAX_GPUS = 16
@@ -151,7 +152,8 @@ class Landlock(_Backend):
                 keep = CAP_DAC_READ_SEARCH
             else:
                 uid = None
-        return Plan((), True, True, rules, seccomp.BESIDE, uid=uid, keep=keep, nproc=uid is not None)
+        mounts = [(str(cell.workspace), WORKSPACE_BYTES, WORKSPACE_FILES)] if _has_capability(_CAP_SYS_ADMIN) else []
+        return Plan((), True, True, rules, seccomp.BESIDE, mounts=mounts, uid=uid, keep=keep, nproc=uid is not None)
 
 
 def spare_uid() -> int | None:

@@ -1,5 +1,6 @@
 """The folder of one run: what the candidate and its examiners find there, and its removal."""
 
+import itertools
 import os
 import stat
 import tempfile
@@ -16,6 +17,7 @@ CANDIDATE, EXAMINER = "candidate", "examiner"
 #: A workspace of millions of files takes long to remove; the next run's sweep takes what is left.
 REMOVE_SECONDS = 30.0
 _PREFIX = "run-"
+_REMOVED = "removed-"
 
 
 @asynccontextmanager
@@ -52,21 +54,29 @@ def list_files(folder: Path | None) -> dict[str, Path]:
 
 
 def remove(folder: Path, seconds: float = REMOVE_SECONDS) -> None:
-    """Remove a folder in which foreign code has written, whatever it did to access rights, for so long."""
-    deadline = time.monotonic() + seconds
-    for at, names, _ in os.walk(folder):
-        for name in names:
-            path = os.path.join(at, name)
-            if not os.path.islink(path):
+    """Remove a folder in which foreign code has written, whatever it did to access rights, for so long.
+
+    Folders are moved up before they are emptied: however deep they lie, no path becomes too long.
+    """
+    deadline, numbers = time.monotonic() + seconds, itertools.count()
+    waiting = [str(folder)]
+    while waiting and time.monotonic() < deadline:
+        at = waiting.pop()
+        with suppress(OSError), os.scandir(at) as entries:
+            for entry in entries:
                 with suppress(OSError):
-                    os.chmod(path, stat.S_IRWXU)
-    for at, names, files in os.walk(folder, topdown=False):
-        for name in [*files, *names]:
-            if time.monotonic() > deadline:
-                return
-            path = os.path.join(at, name)
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.path)
+                        continue
+                    os.chmod(entry.path, stat.S_IRWXU)
+                    moved = os.path.join(folder, f"{_REMOVED}{next(numbers)}")
+                    os.rename(entry.path, moved)
+                    waiting.append(moved)
+                if time.monotonic() > deadline:
+                    return
+        if at != str(folder):
             with suppress(OSError):
-                os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+                os.rmdir(at)
     with suppress(OSError):
         os.rmdir(folder)
 

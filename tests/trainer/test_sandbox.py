@@ -2,19 +2,16 @@
 
 import os
 import socket
-import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
 from protocol.errors import UserError
 from tests.trainer.kit import found, reporting, script_program, trainer
+from tests.trainer.nobody import ROOT, nobodys_folder, run_as_nobody
 from trainer.job import Job
 from trainer.sandbox import Bubblewrap, Landlock, Sandbox, Unsafe, probe, strongest
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 async def look(tmp_path: Path, sandbox: Sandbox, body: str) -> dict[str, object]:
@@ -176,15 +173,6 @@ def examine(exam):
     assert (outcome.status, outcome.metric, outcome.failure) == ("scored", 2.0, "")
 
 
-AS_NOBODY = """
-set -e
-mkdir -p {keep}
-mount --bind {python} {keep}
-mount -t tmpfs -o mode=755 none /root
-mkdir -p {python}
-mount --bind {keep} {python}
-exec setpriv --reuid=65534 --regid=65534 --clear-groups {executable} -c {script} {scratch} {root}
-"""
 SCRIPT = """
 import sys, trio
 from pathlib import Path
@@ -207,34 +195,9 @@ trio.run(main)
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become someone else")
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 def test_an_ordinary_user_has_the_same_sandboxes(tmp_path: Path, sandbox: Sandbox) -> None:
-    """The same as root has, with Python where that user can reach it (a root's own is closed to others)."""
-    if not str(Path(sys.base_prefix).resolve()).startswith("/root/"):
-        python = "/usr/share/empty"
-    else:
-        python = str(Path(sys.base_prefix).resolve())
-    scratch = Path("/tmp") / f"waggle-nobody-{os.getpid()}"
-    scratch.mkdir()
-    os.chown(scratch, 65534, 65534)
-    from shlex import quote
-
-    script = AS_NOBODY.format(
-        keep=quote(str(tmp_path / "keep")), python=quote(python), executable=quote(sys.executable),
-        script=quote(SCRIPT), scratch=quote(str(scratch)), root=quote(str(ROOT)),
-    )  # fmt: skip
-    try:
-        done = subprocess.run(
-            ["unshare", "-m", "sh", "-c", textwrap.dedent(script)],
-            capture_output=True,
-            timeout=120,
-            text=True,
-        )
-    finally:
-        subprocess.run(["rm", "-rf", str(scratch)], check=True)
-    if "unshare" in done.stderr or "mount:" in done.stderr:
-        pytest.skip(f"no mount name space here: {done.stderr.strip()}")
+    with nobodys_folder() as scratch:
+        done = run_as_nobody([sys.executable, "-c", SCRIPT, str(scratch), str(ROOT)], tmp_path / "keep", 120)
     assert f"{sandbox.name} scored" in done.stdout, done.stdout + done.stderr
 
 

@@ -51,6 +51,8 @@ def main() -> int:
         confine.landlock(config["landlock"])
     if config["seccomp"]:
         importlib.import_module("inside.seccomp").install(_profile(config["seccomp"], confine))
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        stream.reconfigure(line_buffering=True)  # it is shown as it comes, and is there when we are killed
     role = importlib.import_module("inside." + config["role"])
     status: int = role.main(config["config"])
     return status

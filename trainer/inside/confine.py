@@ -30,6 +30,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 CAP_DAC_READ_SEARCH = 2
 _CLONE_NEWNS = 0x20000
 _MS_NOSUID_NODEV = 0b110
+_MS_REC_PRIVATE = 0x4000 | 1 << 18
 
 # the same numbers on every architecture that has Landlock
 _SYS_CREATE_RULESET, _SYS_ADD_RULE, _SYS_RESTRICT_SELF = 444, 445, 446
@@ -74,6 +75,8 @@ def own_file_systems(mounts: Sequence[tuple[str, int, int]], uid: int | None) ->
     """
     if _libc.unshare(_CLONE_NEWNS) != 0:
         raise ConfineError(ctypes.get_errno(), "unshare")
+    if _libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC_PRIVATE), None) != 0:  # or the outside would see them
+        raise ConfineError(ctypes.get_errno(), "mount --make-rprivate /")
     owner = "" if uid is None else f",uid={uid},gid={uid}"
     for path, size, files in mounts:
         options = f"size={size},nr_inodes={files},mode=700{owner}".encode()

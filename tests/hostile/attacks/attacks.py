@@ -1,0 +1,11 @@
+"""What the attacks share; it lies beside them in the program's folder."""
+
+import ctypes
+import json
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def targets(run):
+    """What there is to attack: paths, ports and process numbers."""
+    return json.loads((run.files / "targets.json").read_text())
