@@ -12,8 +12,9 @@ from trainer.data import prepare
 from trainer.device import detect
 from trainer.experiment import Trainer
 from trainer.lanes import Lanes, pins, usable_cpus
+from trainer.probe import strongest
 from trainer.program import Program
-from trainer.sandbox import BACKENDS, Sandbox, Unsafe, strongest
+from trainer.sandbox import BACKENDS, Sandbox, Unsafe
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from protocol.errors import UserError
-from trainer.sandbox import Bubblewrap, Landlock, Sandbox, probe
+from trainer.probe import probe
+from trainer.sandbox import Bubblewrap, Landlock, Sandbox
 
 _WHY_NOT: dict[str, str] = {}
 
@@ -14,7 +15,7 @@ _WHY_NOT: dict[str, str] = {}
 def _holds(backend: type[Bubblewrap] | type[Landlock], scratch: Path) -> str:
     if backend.name not in _WHY_NOT:
         try:
-            _WHY_NOT[backend.name] = trio.run(probe, backend(), scratch)
+            _WHY_NOT[backend.name] = "; ".join(trio.run(probe, backend(), scratch).wrong)
         except UserError as error:
             _WHY_NOT[backend.name] = str(error)
     return _WHY_NOT[backend.name]

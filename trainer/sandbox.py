@@ -1,5 +1,4 @@
-"""Where foreign code runs. Backends are *tried* before they are believed: ``strongest`` runs a real child in
-each that attempts what must not succeed.
+"""Where foreign code runs. Backends are *tried* before they are believed, see probe.py.
 
 What each stops (+), and what it does NOT stop (-):
 
@@ -26,30 +25,20 @@ looks is only bounded by RLIMIT_DATA. GPU memory is not bounded, and a GPU's dri
 """
 
 import itertools
-import json
 import os
 import random
 import re
 import shutil
-import socket
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
-
-import trio
 
 from protocol.errors import UserError
 from trainer.inside import seccomp
 from trainer.inside.confine import CAP_DAC_READ_SEARCH
 from trainer.spawn import WORKSPACE_BYTES, WORKSPACE_FILES, Cell, Child, Plan, python_folders, spawn
 
-#: Python, msgpack and numpy on a cold disk; a sandbox that needs longer is of no use.
-PROBE_SECONDS = 60.0
-#: What a probe prints is a short list.
-_PROBE_OUTPUT = 64 * 1024
 #: --as-pid-1: else bwrap's own process is visible inside as process 1. CAP_SYS_ADMIN is for boot.py, which
 #: mounts the workspace and gives it up.
 _BWRAP_ISOLATION = (
@@ -193,82 +182,6 @@ class Unsafe(_Backend):
         return Plan((), leash=True, drop=False, landlock=None, seccomp=None)
 
 
-@dataclass(frozen=True)
-class Tried:
-    """Which sandbox held, and for each stronger one why it did not; ``sandbox`` None where nothing holds."""
-
-    sandbox: Sandbox | None
-    reasons: Sequence[str]
-
-
-BACKENDS: Sequence[Callable[[], Sandbox]] = (Bubblewrap, Landlock)
-
-
-async def strongest(scratch: Path, backends: Sequence[Callable[[], Sandbox]] = BACKENDS) -> Tried:
-    """The first backend that holds when it is really tried, with workspaces below ``scratch``."""
-    reasons: list[str] = []
-    for backend in backends:
-        try:
-            sandbox = backend()
-            wrong = await probe(sandbox, scratch)
-        except (UserError, OSError) as error:
-            reasons.append(f"{getattr(backend, 'name', backend)}: {error}")
-            continue
-        if not wrong:
-            return Tried(sandbox, reasons)
-        reasons.append(f"{sandbox.name}: {wrong}")
-    return Tried(None, reasons)
-
-
-async def probe(sandbox: Sandbox, scratch: Path) -> str:
-    """Run a child that tries to break out; what it managed to do, or "" where the sandbox holds."""
-    with _playground(scratch) as cell:
-        output = b""
-        with trio.move_on_after(PROBE_SECONDS) as limit:
-            async with sandbox.spawn(cell) as child:
-                async for part in child.output:
-                    output = (output + part)[-_PROBE_OUTPUT:]
-                await child.wait()
-        if limit.cancelled_caught:
-            return f"no answer within {PROBE_SECONDS:.0f} s"
-        return _verdict(output)
-
-
-@contextmanager
-def _playground(scratch: Path) -> Iterator[Cell]:
-    """A probe's cell, with a home that it must not see and a listener that it must not reach."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="probe-", dir=scratch) as folder,
-        socket.create_server(("127.0.0.1", 0)) as listener,
-    ):
-        home, workspace, readable = (Path(folder, name) for name in ("home", "workspace", "readable"))
-        home.mkdir()
-        workspace.mkdir()
-        for path in (home / "canary", readable):
-            path.write_text("canary")
-        config = {
-            "canary": str(home / "canary"),
-            "outside": str(home / "written"),
-            "workspace": str(workspace),
-            "readable": str(readable),
-            "port": listener.getsockname()[1],
-            "pid": os.getpid(),
-        }
-        yield Cell("probe", config, workspace, [readable])
-
-
-def _verdict(output: bytes) -> str:
-    """The probe's own list, or what was printed instead."""
-    lines = output.decode("utf-8", "replace").strip().splitlines()
-    try:
-        wrong = json.loads(lines[-1])
-        assert isinstance(wrong, list)
-    except (IndexError, ValueError, AssertionError):
-        return f"did not start: {lines[-1][:300] if lines else 'no output'}"
-    return "; ".join(map(str, wrong))
-
-
 def _system_binds() -> list[str]:
     """The system, read only, with its links as they are on this machine."""
     binds = [part for path in _SYSTEM for part in ("--ro-bind-try", path, path)]
@@ -295,3 +208,6 @@ def _accelerators(device: str) -> list[str]:
     if device != "cuda":
         return []
     return [*_CUDA_DEVICES, *(f"/dev/nvidia{number}" for number in range(_MAX_GPUS))]
+
+
+BACKENDS: Sequence[Callable[[], Sandbox]] = (Bubblewrap, Landlock)

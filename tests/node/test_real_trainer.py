@@ -14,7 +14,8 @@ from tests.node.nodes import NUMBERS, Built, build, until
 from trainer.data import prepare
 from trainer.device import detect
 from trainer.experiment import Trainer
-from trainer.sandbox import Unsafe, strongest
+from trainer.probe import strongest
+from trainer.sandbox import Unsafe
 
 #: A run takes a second or two on a busy machine; genesis, a win and its replication are some ten.
 SECONDS = 120.0

@@ -13,7 +13,8 @@ from trainer.data import Data
 from trainer.experiment import Trainer
 from trainer.job import Job, Pin
 from trainer.lanes import Lanes, pins, usable_cpus
-from trainer.sandbox import Unsafe, strongest
+from trainer.probe import strongest
+from trainer.sandbox import Unsafe
 
 WHERE = """
 import os

@@ -12,7 +12,8 @@ from tests.waiting import until
 from trainer.data import Data
 from trainer.experiment import Trainer
 from trainer.job import Caps, Job, Outcome
-from trainer.sandbox import Bubblewrap, Landlock, Sandbox, probe
+from trainer.probe import probe
+from trainer.sandbox import Bubblewrap, Landlock, Sandbox
 
 #: Importing what a runner needs: long enough to be told from nothing.
 SLOW_SECONDS = 1.0
@@ -138,9 +139,9 @@ async def test_one_that_does_more_than_wait_is_ended(tmp_path: Path) -> None:
 async def test_no_candidate_reaches_the_spare(backend: type[Sandbox], tmp_path: Path) -> None:
     try:
         sandbox = backend()
-        wrong = await probe(sandbox, tmp_path)
+        wrong = (await probe(sandbox, tmp_path)).wrong
     except UserError as error:
-        wrong = str(error)
+        wrong = [str(error)]
     if wrong:
         pytest.skip(f"{backend.__name__} does not hold here: {wrong}")
     program = script_program(tmp_path / "program")

@@ -11,7 +11,8 @@ from protocol.errors import UserError
 from tests.trainer.kit import found, reporting, script_program, trainer
 from tests.trainer.nobody import ROOT, nobodys_folder, run_as_nobody
 from trainer.job import Job
-from trainer.sandbox import Bubblewrap, Landlock, Sandbox, Unsafe, probe, strongest
+from trainer.probe import probe, strongest
+from trainer.sandbox import Bubblewrap, Landlock, Sandbox, Unsafe
 
 
 async def look(tmp_path: Path, sandbox: Sandbox, body: str) -> dict[str, object]:
@@ -24,15 +25,30 @@ async def look(tmp_path: Path, sandbox: Sandbox, body: str) -> dict[str, object]
 
 
 async def test_the_probe_tells_that_no_sandbox_holds_nothing(tmp_path: Path) -> None:
-    wrong = await probe(Unsafe(), tmp_path)
+    probed = await probe(Unsafe(), tmp_path)
     for words in (
         "read a file outside",
         "list a folder outside",
         "write outside",
-        "connect",
-        "another process",
+        "connect to the network",
+        "send a datagram",
+        "connect to a Unix socket",
+        "connect to an abstract socket",
+        "open a socket to another machine",
+        "signal another process",
+        "read another process",
+        "change another process's priority",
+        "make a file that runs as its owner",
+        "take memory that no limit counts",
     ):
-        assert words in wrong
+        assert [line for line in probed.wrong if words in line], words
+    assert not [line for line in probed.wrong if line.startswith("cannot")], "what it needs is there"
+
+
+async def test_a_sandbox_says_what_it_stops(tmp_path: Path, sandbox: Sandbox) -> None:
+    probed = await probe(sandbox, tmp_path)
+    assert probed.wrong == []
+    assert {"files", "network", "Unix sockets", "signals", "other processes", "name spaces"} <= set(probed.held)
 
 
 async def test_the_strongest_that_holds_is_taken_and_reasons_are_given(
@@ -182,12 +198,13 @@ from trainer.device import detect
 from trainer.experiment import Trainer
 from trainer.job import Job
 from trainer.program import load_program
-from trainer.sandbox import Bubblewrap, Landlock, probe
+from trainer.probe import probe
+from trainer.sandbox import Bubblewrap, Landlock
 async def main():
     program = load_program(Path(sys.argv[2]) / "tests/programs/numbers")
     for backend in (Bubblewrap, Landlock):
         sandbox, scratch = backend(), Path(sys.argv[1])
-        wrong = await probe(sandbox, scratch)
+        wrong = (await probe(sandbox, scratch)).wrong
         made = Trainer(program, Data(), sandbox, detect("cpu"), scratch=scratch)
         outcome = None if wrong else await made.run(Job(program.asset, 7))
         print(sandbox.name, wrong or outcome.status, flush=True)

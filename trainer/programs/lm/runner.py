@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 #: The examiner's windows are this long, in tokens.
 CONTEXT = 256
@@ -38,9 +39,23 @@ class Training:
 
 
 def load(run):
-    """Imports only: the asset is not here yet, and what is built from the seed belongs to the budget."""
+    """The asset is not here yet, and what is built from the seed belongs to the budget."""
     torch.set_num_threads(run.threads)
+    warm_up(run.device)
     return len(json.loads((run.files / "tokenizer.json").read_bytes())["model"]["vocab"])
+
+
+def warm_up(device):
+    """One optimiser step of a tiny model: torch loads much when it is first used, over a second of CPU time."""
+    tokens = torch.zeros(1, 8, dtype=torch.long, device=device)
+    embedding, layer = torch.nn.Embedding(8, 8, device=device), torch.nn.Linear(8, 8, device=device)
+    optimizer = torch.optim.AdamW([*embedding.parameters(), *layer.parameters()])
+    hidden = functional.layer_norm(layer(embedding(tokens)), (8,))
+    heads = hidden.view(1, 8, 2, 4).transpose(1, 2)
+    hidden = functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True).transpose(1, 2).flatten(2)
+    functional.cross_entropy(functional.gelu(hidden).flatten(0, 1), tokens.flatten()).backward()
+    optimizer.step()
+    save((layer, device))
 
 
 def train(run):
