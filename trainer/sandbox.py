@@ -16,6 +16,7 @@ What each stops (+), and what it does NOT stop (-):
                   trainer, which looks: what is written between two looks comes on top
                 - processes and threads up to the user's limit where the node is no root, between two looks
                 - stat of every file; names in /proc where its folder may be listed
+    sandbox-exec  on macOS, not tested: see seatbelt.py
     none        + only being left behind at the end, and the limits that the kernel holds for one process
                 - everything else; it is used when ``--unsafe-no-sandbox`` was given, and never otherwise
 
@@ -29,6 +30,7 @@ import os
 import random
 import re
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -37,6 +39,7 @@ from typing import Protocol
 from protocol.errors import UserError
 from trainer.inside import seccomp
 from trainer.inside.confine import CAP_DAC_READ_SEARCH
+from trainer.seatbelt import Seatbelt
 from trainer.spawn import WORKSPACE_BYTES, WORKSPACE_FILES, Cell, Child, Plan, python_folders, spawn
 
 #: --as-pid-1: else bwrap's own process is visible inside as process 1. CAP_SYS_ADMIN is for boot.py, which
@@ -210,4 +213,5 @@ def _accelerators(device: str) -> list[str]:
     return [*_CUDA_DEVICES, *(f"/dev/nvidia{number}" for number in range(_MAX_GPUS))]
 
 
-BACKENDS: Sequence[Callable[[], Sandbox]] = (Bubblewrap, Landlock)
+#: The strongest first.
+BACKENDS: Sequence[Callable[[], Sandbox]] = (Seatbelt,) if sys.platform == "darwin" else (Bubblewrap, Landlock)

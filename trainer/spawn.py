@@ -82,7 +82,7 @@ class Child:
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None
         self._process = process
-        self._ended = os.pidfd_open(process.pid)
+        self._ended = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
         self.output = trio.lowlevel.FdStream(os.dup(process.stdout.fileno()))
         process.stdout.close()
         self.tree = tree.Tree(process.pid)
@@ -99,7 +99,10 @@ class Child:
     async def wait(self) -> int:
         """The exit status; 128 and the signal for one that was killed."""
         while (code := self._process.poll()) is None:
-            await trio.lowlevel.wait_readable(self._ended)
+            if self._ended is None:
+                await trio.sleep(_LOOK_EVERY)
+            else:
+                await trio.lowlevel.wait_readable(self._ended)
         return code if code >= 0 else 128 - code
 
     async def kill(self) -> None:
@@ -121,7 +124,8 @@ class Child:
 
     async def aclose(self) -> None:
         await self.kill()
-        os.close(self._ended)
+        if self._ended is not None:
+            os.close(self._ended)
         with trio.CancelScope(shield=True):
             await self.output.aclose()
 
@@ -157,7 +161,7 @@ async def spawn(plan: Plan, cell: Cell) -> AsyncIterator[Child]:
 @contextmanager
 def _running_on(cpu: int | None) -> Iterator[None]:
     """What is started meanwhile runs on one CPU, and so does all that it starts."""
-    if cpu is None:
+    if cpu is None or not hasattr(os, "sched_setaffinity"):
         yield
         return
     before = os.sched_getaffinity(0)
