@@ -150,7 +150,10 @@ def _one(value: float | None) -> Samples:
 
 
 def _by_tier(snapshot: Snapshot, found: Mapping[str, T], value: Callable[[T], float]) -> Samples:
-    others = sorted(tier for tier in found if tier != snapshot.tier)[:MAX_TIERS]
+    """Our own and the MAX_TIERS others that did most."""
+    runs = {tier: best.runs for tier, best in snapshot.incumbents.items()}
+    others = sorted((tier for tier in found if tier != snapshot.tier), key=lambda tier: (-runs.get(tier, 0), tier))
+    others = others[:MAX_TIERS]
     return [((tier,), value(found[tier])) for tier in (snapshot.tier, *others) if tier in found]
 
 

@@ -1,8 +1,11 @@
 """A snapshot for machines and for people. Peers' words are printed without what a terminal would obey."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Any
+from unicodedata import east_asian_width
 
 from node.snapshot import Best, Row, Snapshot
 from protocol.text import one_line
@@ -13,7 +16,7 @@ PEER_TAIL = 6
 MIB = 1 << 20
 #: Places of a metric: differences within the noise are not worth more.
 METRIC_FORMAT = ".6g"
-#: Letters of a line where nobody says how wide the terminal is.
+#: Cells of a line where nobody says how wide the terminal is.
 TABLE_WIDTH = 140
 #: Rows of the last experiments in ``waggle status``.
 STATUS_ROWS = 5
@@ -143,7 +146,7 @@ _COLUMNS = ("ago", "{metric}", "status", "origin", "commit", "by", "summary")
 def table(
     rows: Sequence[Mapping[str, Any]], metric: Mapping[str, str], me: str, now_ms: int, width: int = TABLE_WIDTH
 ) -> list[str]:
-    """A head and the rows (as JSON) in aligned columns; summaries are cut so that lines have ``width`` letters."""
+    """A head and the rows (as JSON) in aligned columns; summaries are cut so that lines have ``width`` cells."""
     head = tuple(column.format(metric=metric["name"]) for column in _COLUMNS)
     lines = [head, *(_cells(row, me, now_ms) for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(head) - 1)]
@@ -151,8 +154,16 @@ def table(
     told = []
     for *cells, summary in lines:
         aligned = [cell.ljust(wide) for cell, wide in zip(cells, widths, strict=True)]
-        told.append("  ".join([*aligned, one_line(summary, room)]).rstrip())
+        told.append("  ".join([*aligned, _cut(one_line(summary, room), room)]).rstrip())
     return told
+
+
+def _cut(words: str, cells: int) -> str:
+    """Its beginning, as many cells of a terminal wide at most: some letters take two (Unicode's annex 11)."""
+    ends = list(accumulate(2 if east_asian_width(letter) in "WF" else 1 for letter in words))
+    if not ends or ends[-1] <= cells:
+        return words
+    return words[: bisect_right(ends, cells - 1)] + "…"
 
 
 def _cells(row: Mapping[str, Any], me: str, now_ms: int) -> tuple[str, ...]:

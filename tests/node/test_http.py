@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.http import HEADERS, LINKS, create_app, is_local, is_loopback
-from node.metrics import METRICS, PREFIX, Metrics
+from node.metrics import MAX_TIERS, METRICS, PREFIX, Metrics
 from node.snapshot import Best, Current, Snapshot
 from protocol.identity import Identity
 from protocol.statements import Origin, Status
@@ -41,6 +41,14 @@ async def client(
     transport = httpx.ASGITransport(app=create_app(lambda: snapshot, metrics or Metrics(), host))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420") as made:
         yield made
+
+
+async def test_the_tiers_that_did_most_are_told() -> None:
+    tiers = {f"tier-{number:03}": replace(BEST, runs=number) for number in range(100)} | {"cpu-x": BEST}
+    async with client(replace(FULL, incumbents=tiers)) as web:
+        families = {one.name: one for one in text_string_to_metric_families((await web.get("/metrics")).text)}
+    told = {sample.labels["tier"] for sample in families[f"{PREFIX}incumbent"].samples}
+    assert told == {"cpu-x", *(f"tier-{number:03}" for number in range(100 - MAX_TIERS, 100))}
 
 
 async def test_status_has_what_scripts_read() -> None:

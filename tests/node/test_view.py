@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from node import logs
@@ -71,6 +72,11 @@ def test_a_candidates_standing_does_not_hide_that_a_run_of_it_failed() -> None:
     assert "accepted" in good
     assert "crashed" in bad
     assert "accepted" not in bad
+
+
+def test_wide_letters_count_twice() -> None:
+    lines = table([row_json(replace(ROW, summary="中文" * 200))], {"name": "m"}, "me", NOW_MS, 120)
+    assert max(map(cell_len, lines)) in (119, 120)
 
 
 def test_status_in_lines() -> None:
