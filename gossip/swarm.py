@@ -14,6 +14,7 @@ import trio
 from trio_typing import TaskStatus
 
 from gossip import wire
+from gossip.alive import ALIVE, Alive
 from gossip.book import ENOUGH, PLENTY, AddressBook
 from gossip.fetch import fetch_asset, serve_assets
 from gossip.gate import Gate
@@ -96,6 +97,7 @@ class Swarm:
         self._held = Held(store.ids, store.get)
         self._gate = Gate(swarm_id, clock_ms, on_rejected)
         self._live = Live(identity.public_key, clock_ms)
+        self._alive = Alive(transport, self._give_up)
         self._book = AddressBook(transport.peer_id, rng)
         self._book.keep(known)
         self._sessions = trio.CapacityLimiter(MOST_SESSIONS)
@@ -113,6 +115,7 @@ class Swarm:
         serve_assets(self._transport, self._store.asset)
         self._transport.handle(SYNC, self._answer_sync)
         self._transport.handle(PRESENT, self._answer_present)
+        self._transport.handle(ALIVE, self._alive.answer)
         inbox = await self._transport.subscribe(self._topic, self._validate)
         async with trio.open_nursery() as nursery:
             for loop in (self._greet, self._sync_now_and_then, self._be_present, self._explore):
@@ -272,7 +275,7 @@ class Swarm:
                 nursery.start_soon(self._meet, peer)
 
     async def _meet(self, peer: str) -> None:
-        """Show that we are here. If we dialed, ask whom and what it knows."""
+        """Show that we are here. If we dialed, ask whom and what it knows, and then whether it still answers."""
         if self._gate.shuts_out(peer):
             await self._transport.disconnect(peer)
             return
@@ -280,6 +283,11 @@ class Swarm:
         if self._transport.peer_address(peer) is not None:
             self._want_sync(peer)
             await self._ask_present(peer)
+            await self._alive.watch(peer)
+
+    async def _give_up(self, peer: str) -> None:
+        log.info("%s does not answer any more", peer)
+        await self._transport.disconnect(peer)
 
     async def _ask_present(self, peer: str) -> None:
         try:

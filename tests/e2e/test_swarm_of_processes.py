@@ -1,5 +1,7 @@
 """Real nodes as processes on loopback: join by address, build on each other's wins, survive."""
 
+import signal
+
 import pytest
 
 from tests.e2e.kit import Json, Place, Running
@@ -8,6 +10,8 @@ from tests.waiting import until
 
 #: Enough that each of two nodes makes and tries some wins; a run takes half a second.
 EXPERIMENTS = 25
+#: gossip/alive.py promises fifteen; the rest is for a machine that is busy with other tests.
+NOTICED_SECONDS = 25.0
 
 
 def agree(*nodes: Running) -> bool:
@@ -134,3 +138,20 @@ async def test_lm_mini_in_two_processes(nodes: Place) -> None:
     assert 1.5 < status["global_best"]["metric"] < 2.3
     assert status["global_best"]["runs"] == 2
 
+
+
+async def test_a_frozen_node_is_noticed_and_comes_back(nodes: Place) -> None:
+    """As a laptop that sleeps: its connections stay open and nothing comes."""
+    start = ("--program", str(NUMBERS), "--max-experiments", "1")
+    first = await nodes.start("first", *start).up()
+    second = await nodes.start("second", *start, "--join", first.address).up()
+    for node in (first, second):
+        await node.until(lambda status: len(status["peers"]) == 1 and finished(status))
+    second.process.send_signal(signal.SIGSTOP)
+    try:
+        await first.until(lambda status: not status["peers"], NOTICED_SECONDS)
+    finally:
+        second.process.send_signal(signal.SIGCONT)
+    for node in (first, second):
+        await node.until(lambda status: len(status["peers"]) == 1)
+    await first.until(lambda _: agree(first, second))
