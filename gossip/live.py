@@ -9,6 +9,8 @@ from protocol.records import Claim, Presence, Record, Result
 #: ``PRESENCES_A_SECOND``: the cost of presence to a node does not grow with the swarm.
 PRESENCE_SECONDS = 20.0
 PRESENCES_A_SECOND = 1.0
+#: Claims of all nodes together: where more would come, each node tells of some of its own only.
+CLAIMS_A_SECOND = 2.0
 #: Three presences missed, by loss or by absence.
 MISSED = 3
 #: A run may take some of its budget more, to start and to be examined.
@@ -66,6 +68,11 @@ class Live:
     def interval(self) -> float:
         """Seconds between two presences of one node."""
         return max(PRESENCE_SECONDS, len(self._heard) / PRESENCES_A_SECOND)
+
+    def claim_share(self, claim: Claim) -> float:
+        """Which share of such claims each node tells of: every node makes one in a budget."""
+        nodes = len(self._heard) + 1
+        return min(1.0, CLAIMS_A_SECOND * claim.budget_seconds / nodes)
 
     def sweep(self) -> None:
         """Forget who was not heard for long, and what is over."""

@@ -134,7 +134,9 @@ class Swarm:
         await trio.sleep(PUBLISH_SECONDS)
 
     async def claim(self, claim: Claim) -> None:
-        await self.publish(seal(self._identity, self._swarm_id, claim))
+        """Tell what we are about to run; in a large swarm not every time."""
+        if self._rng.random() < self._live.claim_share(claim):
+            await self.publish(seal(self._identity, self._swarm_id, claim))
 
     def claims(self) -> list[tuple[bytes, Claim]]:
         """Others' claims in force."""

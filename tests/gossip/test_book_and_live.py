@@ -4,9 +4,11 @@ import random
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from gossip.book import MOST_ADDRESSES, MOST_PEERS, MOST_RETRY_SECONDS, RETRY_SECONDS, AddressBook
 from gossip.gate import BURST, SHUT_OUT_MS, STRIKES, Gate
-from gossip.live import CLAIMS_AN_AUTHOR, MISSED, PRESENCE_SECONDS, PRESENCES_A_SECOND, Live
+from gossip.live import CLAIMS_A_SECOND, CLAIMS_AN_AUTHOR, MISSED, PRESENCE_SECONDS, PRESENCES_A_SECOND, Live
 from protocol.records import Claim, Note, Presence, Record, seal
 from protocol.statements import Origin
 from tests.gossip.members import EPOCH_MS, SWARM_ID, identity
@@ -104,6 +106,17 @@ def test_an_author_claims_little_at_a_time_and_oneself_nothing() -> None:
             live.hear(seal(identity(author), SWARM_ID, claim))
     latest = range(10 - CLAIMS_AN_AUTHOR, 10)
     assert [claim.commit for _, claim in live.claims()] == [f"{number:040x}" for number in latest]
+
+
+def test_claims_of_all_together_are_bounded() -> None:
+    clock = Clock()
+    live = Live(identity(1).public_key, clock)
+    claim = Claim(clock.now_ms, "c" * 40, Origin.AGENT, "cpu", {}, 20.0)
+    assert live.claim_share(claim) == 1.0
+    for number in range(2, 1001):
+        live.hear(presence(number, clock.now_ms))
+    nodes, each_second = 1000, 1 / claim.budget_seconds
+    assert nodes * each_second * live.claim_share(claim) == pytest.approx(CLAIMS_A_SECOND)
 
 
 def test_a_gate_counts_forgives_and_shuts_out() -> None:
