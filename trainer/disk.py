@@ -17,7 +17,7 @@ from trainer.tree import Tree
 
 #: Between two looks, at least and at most; a folder at its limit takes some 30 ms to look through.
 LOOK_SECONDS = (0.05, 0.5)
-#: Looking takes at most one part in so many of a core, but for the upper bound above.
+#: Looking takes one part in so many of a core, but for the bounds above and where a folder is nearly full.
 _SHARE = 20
 #: A run is ended when its disk has less than this, or than half of what it had when the run began: others need it.
 RESERVE_BYTES = 512 << 20
@@ -32,6 +32,7 @@ class Disk:
         self._folder = folder
         self._device = folder.stat().st_dev
         self._reserve = min(RESERVE_BYTES, self._free() // 2)
+        self._full = 0.0
 
     async def overused(self, trees: Sequence[Tree]) -> str:
         """Wait until more is taken than is granted, also by ``trees`` that are added meanwhile; what, in one line."""
@@ -40,7 +41,8 @@ class Disk:
             if why := await trio.to_thread.run_sync(self.overuse, trees):
                 return why
             least, most = LOOK_SECONDS
-            await trio.sleep(min(most, max(least, _SHARE * (trio.current_time() - begun))))
+            wanted = min(most, _SHARE * (trio.current_time() - begun))
+            await trio.sleep(max(least, wanted * (1.0 - self._full)))
 
     def overuse(self, trees: Sequence[Tree]) -> str:
         """What is over its limit now, in one line, or ""."""
@@ -55,6 +57,7 @@ class Disk:
                     break
         except OSError as error:  # closed, or deeper than a path can say
             return f"made a folder that cannot be looked into: {error.strerror}"
+        self._full = files / WORKSPACE_FILES
         size += sum(one.st_blocks * _BLOCK for one in self._deleted(trees))
         if size > WORKSPACE_BYTES:
             return f"wrote more than the {WORKSPACE_BYTES >> 20} MiB that are granted"

@@ -28,7 +28,7 @@ LOOK_SECONDS = 0.02
 #: The processes of a run, its sandbox's own included, before those of an attack.
 USUAL_PROCESSES = 600
 #: What is written or taken between two looks of the trainer comes on top of a limit.
-SLACK = 1.5
+SLACK = 2.0
 #: Files with which a run begins.
 USUAL_FILES = 64
 #: Control, two exams and a pair of a library's own.
