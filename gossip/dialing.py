@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import trio
 from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
+from libp2p.transport.exceptions import MuxerUpgradeFailure
 from libp2p.utils.address_validation import get_available_interfaces
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
+from gossip.private import KeyMismatch
 from gossip.transport import EXAMPLE, ConnectError
 from protocol.errors import UserError
 
@@ -21,6 +23,7 @@ MOST_RESOLVED = 3
 
 _FAMILIES = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6}
 _ANY = {"0.0.0.0", "::"}
+_REFUSALS = (KeyMismatch, MuxerUpgradeFailure)
 _KINDS = ("/ip4/", "/ip6/", "/dns4/", "/dns6/", "/dns/")
 
 
@@ -91,7 +94,9 @@ def is_loopback(address: str) -> bool:
 
 def why(error: BaseException) -> str:
     """Why a dial failed, from the innermost cause that says something."""
-    reasons = [_said(cause) for cause in _causes(error)]
+    causes = list(_causes(error))
+    refusals = [cause for cause in causes if isinstance(cause, _REFUSALS)]  # say more than "connection reset"
+    reasons = [_said(cause) for cause in refusals or causes]
     return next((reason for reason in reasons if reason), "it does not answer as a node does")
 
 
@@ -108,6 +113,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _said(error: BaseException) -> str:
     if isinstance(error, PeerIDMismatchesPubkey):
         return "another peer answers there; its id is " + str(error).rsplit("=", 1)[-1]
+    if isinstance(error, KeyMismatch):
+        return str(error)
+    if isinstance(error, MuxerUpgradeFailure):
+        return "it hung up when it knew who this is: it may let in only the peers that it was told of with --allow"
     return _reason(error) if isinstance(error, OSError) and error.errno is not None else ""
 
 

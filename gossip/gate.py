@@ -1,13 +1,17 @@
 """What may enter: bytes become records here, once; peers that send wrong ones are shut out for a while."""
 
-from collections import OrderedDict
-from collections.abc import Callable
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 
 from gossip.seen import Seen
 from protocol.errors import RemoteProtocolError
 from protocol.records import Record, open_record
 from protocol.statements import Claim, Note, Presence, Result, Verdict
+
+log = logging.getLogger(__name__)
 
 #: Clocks of machines that nobody minds differ by minutes; what is further ahead may come again later.
 AHEAD_MS = 10 * 60_000
@@ -21,8 +25,14 @@ REFUSED = 65536
 MESSAGES_A_SECOND = 20.0
 #: A node that was away for long tells all at once.
 BURST = 1000.0
+#: What a peer may pass on of all authors together: as much as a core verifies beside its other work. What is over
+#: it comes by sync.
+FORWARDED_A_SECOND = 200.0
+FORWARDED_BURST = 4000.0
 #: Authors and peers that are told apart.
 MOST_PEERS = 4096
+#: Connections of one IP address: a laboratory behind one, and not all that there is room for.
+MOST_OF_A_HOST = 64
 #: Wrong messages of one peer, each of which an honest node would have stopped, until it is shut out.
 STRIKES = 16
 SHUT_OUT_MS = 10 * 60_000
@@ -30,22 +40,79 @@ SHUT_OUT_MS = 10 * 60_000
 FORGIVEN = frozenset({"stream", "future", "quota"})
 
 
+class Door:
+    """Who may come in at all: those ``allowed``, anybody where that is empty. Asked before a peer's first word.
+
+    ``on_refused`` is told the reason of each connection that is refused; the log has one line per peer.
+    """
+
+    def __init__(self, allowed: Collection[str] = (), on_refused: Callable[[str], None] = lambda reason: None) -> None:
+        self._allowed = frozenset(allowed)
+        self._on_refused = on_refused
+        self._told = Seen(MOST_PEERS)
+        self._hosts: Counter[str] = Counter()
+
+    def allows(self, peer: str) -> bool:
+        return not self._allowed or peer in self._allowed
+
+    def admit(self, peer: str) -> bool:
+        """Whether a peer that has proved who it is may stay."""
+        if not self.allows(peer):
+            self._refuse("stranger", peer, "it is not among the peers that are allowed here")
+            return False
+        return True
+
+    def refuse_key(self, host: str, wrong: str, *, private: bool) -> None:
+        """Somebody at an IP address, of whom no more is known, does not have our key. A node that is not
+        ``private`` has none; whoever looks for open ports comes this far.
+        """
+        self._refuse("key", host, wrong, logging.WARNING if private else logging.INFO)
+
+    @contextmanager
+    def entered(self, host: str) -> Iterator[bool]:
+        """Whether one more connection of an IP address may be here; it is while the block lasts."""
+        enters = self._hosts[host] < MOST_OF_A_HOST
+        if not enters:
+            self._refuse("crowd", host, f"{MOST_OF_A_HOST} of it are here already")
+        self._hosts[host] += enters
+        try:
+            yield enters
+        finally:
+            self._hosts[host] -= enters
+            if not self._hosts[host]:
+                del self._hosts[host]
+
+    def _refuse(self, reason: str, who: str, wrong: str, level: int = logging.WARNING) -> None:
+        self._on_refused(reason)
+        if self._told.add(f"{who} {wrong}"):
+            log.log(level, "a connection of %s was refused: %s", who, wrong)
+
+
 class Gate:
     """Checks what comes in and counts what is wrong.
 
-    ``on_rejected`` is told the reason and the peer that gave it to us. ``clock_ms`` is milliseconds since
-    1970.
+    ``on_rejected`` is told the reason and the peer that gave it to us, ``on_shut_out`` the peer of whom we hear
+    nothing for a while; ``holds`` says whether a record is held. ``clock_ms`` is milliseconds since 1970.
     """
 
     def __init__(
-        self, swarm_id: bytes, clock_ms: Callable[[], int], on_rejected: Callable[[str, str], None]
+        self,
+        swarm_id: bytes,
+        clock_ms: Callable[[], int],
+        on_rejected: Callable[[str, str], None],
+        *,
+        on_shut_out: Callable[[str], None] = lambda peer: None,
+        holds: Callable[[str], bool] = lambda record_id: False,
     ) -> None:
         self._swarm_id = swarm_id
         self._clock_ms = clock_ms
         self._on_rejected = on_rejected
+        self._on_shut_out = on_shut_out
+        self._holds = holds
         self._opened: OrderedDict[bytes, Record] = OrderedDict()
         self._refused = Seen(REFUSED)
-        self._budgets: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
+        self._authors = Budgets(MESSAGES_A_SECOND, BURST)
+        self._forwarders = Budgets(FORWARDED_A_SECOND, FORWARDED_BURST)
         self._strikes: OrderedDict[str, int] = OrderedDict()
         self._shut_out: dict[str, int] = {}
 
@@ -62,12 +129,18 @@ class Gate:
         return record
 
     def admit(self, data: bytes, forwarder: str) -> bool:
-        """Whether a gossiped message may be delivered and forwarded."""
+        """Whether a gossiped message may be delivered and forwarded. What a peer passes on costs it of its own
+        before a signature is looked at; an author pays for what is new alone, or repeating it would silence him.
+        """
         if self.shuts_out(forwarder):
             return False
+        now_ms = self._clock_ms()
         try:
+            if not self._forwarders.spend(forwarder, now_ms):
+                raise RemoteProtocolError("quota", "too many messages by one peer")
             record = self.open(data)
-            self._spend(record.author)
+            if not self._holds(record.id) and not self._authors.spend(record.author, now_ms):
+                raise RemoteProtocolError("quota", "too many messages of one author")
         except RemoteProtocolError as error:
             self.reject(error, forwarder)
             return False
@@ -101,6 +174,7 @@ class Gate:
         self._shut_out[peer] = self._clock_ms() + SHUT_OUT_MS
         if len(self._shut_out) > MOST_PEERS:
             del self._shut_out[next(iter(self._shut_out))]
+        self._on_shut_out(peer)
 
     def shuts_out(self, peer: str) -> bool:
         until_ms = self._shut_out.get(peer, 0)
@@ -118,13 +192,19 @@ class Gate:
         if record.ephemeral and said.created_ms < self._clock_ms() - STALE_MS:
             raise RemoteProtocolError("future", "old news")
 
-    def _spend(self, author: bytes) -> None:
-        """One message of an author's allowance. Raises RemoteProtocolError("quota")."""
-        now_ms = self._clock_ms()
-        left, since_ms = self._budgets.pop(author, (BURST, now_ms))
-        left = min(BURST, left + (now_ms - since_ms) / 1000 * MESSAGES_A_SECOND)
-        self._budgets[author] = (max(0.0, left - 1.0), now_ms)
-        if len(self._budgets) > MOST_PEERS:
-            self._budgets.popitem(last=False)
-        if left < 1.0:
-            raise RemoteProtocolError("quota", "too many messages of one author")
+
+class Budgets:
+    """So many messages a second of each name, and ``burst`` at once after a pause."""
+
+    def __init__(self, a_second: float, burst: float) -> None:
+        self._a_second, self._burst = a_second, burst
+        self._left: OrderedDict[object, tuple[float, int]] = OrderedDict()
+
+    def spend(self, name: object, now_ms: int) -> bool:
+        """Whether there was one left."""
+        left, since_ms = self._left.pop(name, (self._burst, now_ms))
+        left = min(self._burst, left + (now_ms - since_ms) / 1000 * self._a_second)
+        self._left[name] = (max(0.0, left - 1.0), now_ms)
+        if len(self._left) > MOST_PEERS:
+            self._left.popitem(last=False)
+        return left >= 1.0

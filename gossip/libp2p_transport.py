@@ -5,6 +5,7 @@ Runs under trio alone and as a guest of another loop. The settings that are not 
 
 import logging
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -16,7 +17,7 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
-from libp2p.network.config import ConnectionConfig
+from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub.gossipsub import GossipSub
@@ -29,7 +30,8 @@ from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
 from gossip.dialing import parse_dial, parse_listen, reachable_at, resolve, why
-from gossip.overrides import SafePubsub, dial_nobody, end_inbound, guard_streams
+from gossip.gate import Door
+from gossip.overrides import SafePubsub, dial_nobody, end_inbound, guard_streams, keep_private
 from gossip.transport import (
     CLOSE_SECONDS,
     INBOX,
@@ -64,23 +66,33 @@ BACK_OFF_SECONDS = 10
 #: More than a node needs to be well connected, few enough for a small machine.
 MAX_CONNECTIONS = 200
 
+#: Streams of one peer that are served at a time; a node opens a handful, and each may hold a frame in memory.
+MOST_STREAMS = 32
+
 _LENGTH = struct.Struct(">I")
 
 
 @asynccontextmanager
 async def open_transport(
-    identity: Identity, listen: Sequence[str] = (), announce: Sequence[str] = ()
+    identity: Identity,
+    listen: Sequence[str] = (),
+    announce: Sequence[str] = (),
+    *,
+    key: bytes | None = None,
+    door: Door | None = None,
 ) -> "AsyncIterator[Libp2pTransport]":
     """A running node of the network; with nothing to ``listen`` at it only dials out, and takes full part.
 
     ``announce`` are further addresses at which others may dial it (behind a NAT, in a container), without
-    ``/p2p/``. Raises UserError where it can't listen. What the block raises leaves it as it is, not wrapped
-    by libp2p's nurseries.
+    ``/p2p/``. Only peers with the same swarm ``key`` (None is in the clear) are understood, and of those the
+    ``door`` lets in whom it allows. Raises UserError where it can't listen. What the block raises leaves it as
+    it is, not wrapped by libp2p's nurseries.
     """
     raised = None
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # its errors are every peer that does not answer
     bound = [parse_listen(address) for address in listen]
-    host = _host(identity)
+    door = door or Door()
+    host = _host(identity, key, door)
     router = GossipSub(
         [TProtocol("/meshsub/1.1.0")],
         DEGREE,
@@ -93,7 +105,7 @@ async def open_transport(
         eclipse_protection_enabled=False,  # wants three IP addresses in a mesh; a lab has one
     )
     pubsub = SafePubsub(host, router)
-    transport = Libp2pTransport(identity.peer_id, host, pubsub, announce)
+    transport = Libp2pTransport(identity.peer_id, host, pubsub, announce, door)
     async with (
         host.run(listen_addrs=[]),
         background_trio_service(pubsub),
@@ -114,7 +126,7 @@ async def open_transport(
         raise raised
 
 
-def _host(identity: Identity) -> Any:
+def _host(identity: Identity, key: bytes | None, door: Door) -> Any:
     keys = create_new_key_pair(identity.seed)
     noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
     host = new_host(
@@ -130,8 +142,10 @@ def _host(identity: Identity) -> Any:
         ),
         disable_identify_address_discovery=True,
     )
+    host.get_network().retry_config = RetryConfig(max_retries=0)  # when to try again is the address book's to say
     guard_streams(host)
-    end_inbound(host.get_network())
+    keep_private(host.get_network(), key, door)
+    end_inbound(host.get_network(), door)
     dial_nobody(host.get_network())
     return host
 
@@ -145,13 +159,17 @@ async def _listen(host: Any, bound: Sequence[Multiaddr]) -> None:
 class Libp2pTransport:
     """``Transport`` over a libp2p host; made by ``open_transport``."""
 
-    def __init__(self, peer_id: str, host: Any, pubsub: SafePubsub, announce: Sequence[str]) -> None:
+    def __init__(
+        self, peer_id: str, host: Any, pubsub: SafePubsub, announce: Sequence[str], door: Door
+    ) -> None:
         self._peer_id = peer_id
         self._host = host
         self._network = host.get_network()
         self._pubsub = pubsub
         self._announce = list(announce)
+        self._door = door
         self._dialed: dict[str, str] = {}
+        self._serving: Counter[str] = Counter()
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
         self._network.register_notifee(_Arrivals(self._arrived))
 
@@ -186,6 +204,8 @@ class Libp2pTransport:
         peer = peer_of(address)
         if peer == self._peer_id:
             raise ConnectError(f"{address}: that is this node's own address")
+        if not self._door.allows(peer):
+            raise ConnectError(f"{address}: it is not among the peers that are allowed here: --allow {peer}")
         parsed = parse_dial(address)
         if peer not in self.peers():
             self._dialed[peer] = address  # before its arrival is told
@@ -236,7 +256,17 @@ class Libp2pTransport:
 
     def handle(self, protocol: str, handler: Handler) -> None:
         async def serve_one(stream: Any) -> None:
-            await serve(handler, Libp2pStream(stream))
+            peer = str(stream.muxed_conn.peer_id)
+            if self._serving[peer] >= MOST_STREAMS:
+                await stream.reset()
+                return
+            self._serving[peer] += 1
+            try:
+                await serve(handler, Libp2pStream(stream))
+            finally:
+                self._serving[peer] -= 1
+                if not self._serving[peer]:
+                    del self._serving[peer]
 
         self._host.set_stream_handler(TProtocol(protocol), serve_one)
 

@@ -10,6 +10,10 @@ from typing import Any
 
 from libp2p.network.exceptions import SwarmException
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.transport.exceptions import MuxerUpgradeFailure
+
+from gossip.gate import Door
+from gossip.private import CheckedConnection
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +105,8 @@ def dial_nobody(network: Any) -> None:
     network.auto_connector.maybe_connect = maybe_connect
 
 
-def end_inbound(network: Any) -> None:
-    """Let the task of an inbound connection end with the connection.
+def end_inbound(network: Any, door: Door) -> None:
+    """Let the task of an inbound connection end with the connection, and take so many of one host alone.
 
     Upstream: it waits for the end of the host, so each inbound connection leaks a task and a token of the
     limiter of inbound connections, and after 300 of them the node accepts no more until it restarts.
@@ -110,10 +114,54 @@ def end_inbound(network: Any) -> None:
     original = network.upgrade_inbound_raw_conn
 
     async def upgrade_and_wait(raw: Any, address: Any) -> Any:
-        muxed = await original(raw, address)
-        for connection in network.get_connections(muxed.peer_id):
-            if connection.muxed_conn is muxed:
-                await connection.event_closed.wait()
+        with door.entered(_host_of(raw)) as entered:
+            if not entered:
+                await raw.close()
+                raise SwarmException("too many connections of one host")
+            muxed = await original(raw, address)
+            for connection in network.get_connections(muxed.peer_id):
+                if connection.muxed_conn is muxed:
+                    await connection.event_closed.wait()
         raise SwarmException("the connection has ended")
 
     network.upgrade_inbound_raw_conn = upgrade_and_wait
+
+
+def keep_private(network: Any, key: bytes | None, door: Door) -> None:
+    """Let connections begin under the swarm's key, and end after the handshake where the peer is not let in.
+
+    Upstream: see gossip/private.py on ``psk``. For peers there are a deny list of IP addresses and nothing else;
+    one refused when it is connected takes itself for connected, so it is refused before a muxer is agreed on.
+    Call it before ``end_inbound``.
+    """
+    inbound, outbound = network.upgrade_inbound_raw_conn, network.upgrade_outbound_raw_conn
+    agree_on_muxer = network.upgrader.upgrade_connection
+
+    async def upgrade_inbound(raw: Any, address: Any) -> Any:
+        checked, host = CheckedConnection(raw, key), _host_of(raw)
+        try:
+            return await inbound(checked, address)
+        except Exception:
+            if checked.mismatch is not None:
+                door.refuse_key(host, str(checked.mismatch), private=key is not None)
+            raise
+
+    async def upgrade_outbound(raw: Any, peer_id: Any, pre_scope: Any = None) -> Any:
+        return await outbound(CheckedConnection(raw, key), peer_id, pre_scope)
+
+    async def agree_with_admitted(connection: Any, peer_id: Any) -> Any:
+        if not door.admit(str(peer_id)):
+            raise MuxerUpgradeFailure("not let in")
+        return await agree_on_muxer(connection, peer_id)
+
+    network.upgrade_inbound_raw_conn = upgrade_inbound
+    network.upgrade_outbound_raw_conn = upgrade_outbound
+    network.upgrader.upgrade_connection = agree_with_admitted
+
+
+def _host_of(raw: Any) -> str:
+    """Upstream: ``get_remote_address`` knows IPv4 only."""
+    try:
+        return str(raw.stream.stream.socket.getpeername()[0])
+    except OSError:  # it has gone already
+        return "somebody"

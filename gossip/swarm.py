@@ -37,6 +37,8 @@ SESSION_SECONDS = 600.0
 MOST_SESSIONS = 8
 #: Syncs that wait for their turn; more peers than that are asked by the minute.
 MOST_WAITING = 64
+#: Gossip has a newcomer in its mesh some heartbeats after it came.
+SETTLED_SECONDS = 5.0
 #: Between two syncs for records whose parent is missing: the one that runs may bring the others' parents too.
 PARENT_SECONDS = 2.0
 #: Own messages at most this fast: a peer's queue of them holds some hundreds.
@@ -95,12 +97,16 @@ class Swarm:
         self._rng = rng
         self._topic = f"waggle/{swarm_id.hex()}"
         self._held = Held(store.ids, store.get)
-        self._gate = Gate(swarm_id, clock_ms, on_rejected)
+        self._gate = Gate(
+            swarm_id, clock_ms, on_rejected, on_shut_out=self._want_rid_of, holds=lambda one: one in store.ids()
+        )
+        self._to_part, self._partings = trio.open_memory_channel[str](MOST_WAITING)
         self._live = Live(identity.public_key, clock_ms)
         self._alive = Alive(transport, self._give_up)
         self._book = AddressBook(transport.peer_id, rng)
         self._book.keep(known)
         self._sessions = trio.CapacityLimiter(MOST_SESSIONS)
+        self._served: set[str] = set()
         self._to_sync, self._syncs = trio.open_memory_channel[str](MOST_WAITING)
         self._waiting: set[str] = set()
         self._failed: dict[str, int] = {}
@@ -124,6 +130,7 @@ class Swarm:
                 nursery.start_soon(self._sync)
                 nursery.start_soon(self._dial)
             nursery.start_soon(self._pump, inbox)
+            nursery.start_soon(self._part)
             for peer in self._transport.peers():
                 self._want_sync(peer)
             task_status.started()
@@ -149,6 +156,19 @@ class Swarm:
     async def fetch_asset(self, commit: str, check: Callable[[bytes], bool]) -> bytes | None:
         """The asset of a commit from some peer, None where nobody asked has the right one."""
         return await fetch_asset(self._transport, self._rng, commit, check, self._gate.reject)
+
+    # parting
+
+    def _want_rid_of(self, peer: str) -> None:
+        with suppress(trio.WouldBlock):  # it is heard no more, connected or not
+            self._to_part.send_nowait(peer)
+
+    async def _part(self) -> None:
+        """End connections to those that are shut out; who comes back is sent away on arrival."""
+        async for peer in self._partings:
+            if peer in self._transport.peers():
+                log.warning("parting from %s, which sent too much that is wrong", peer)
+                await self._transport.disconnect(peer)
 
     # hearing
 
@@ -243,17 +263,18 @@ class Swarm:
                 self._gate.shut_out(peer)
                 self._book.drop(peer)
             self._failed[peer] = self._failed.get(peer, 0) + 1
-            if self._failed[peer] >= MOST_FAILED or self._gate.shuts_out(peer):
+            if self._failed[peer] >= MOST_FAILED:
                 self._failed.pop(peer, None)
                 await self._transport.disconnect(peer)
 
     async def _answer_sync(self, stream: Stream) -> None:
+        """One session of each peer, or a few peers would hold all."""
         peer = stream.peer
-        try:
-            self._sessions.acquire_on_behalf_of_nowait(stream)
-        except trio.WouldBlock:
+        if peer in self._served or not self._sessions.available_tokens:
             await wire.say(stream, "busy")
             return
+        self._sessions.acquire_on_behalf_of_nowait(stream)
+        self._served.add(peer)
         try:
             if not self._gate.shuts_out(peer):
                 with trio.move_on_after(SESSION_SECONDS):
@@ -263,6 +284,7 @@ class Swarm:
             log.debug("sync by %s: %s", peer, error)
             self._gate.reject(error, peer)
         finally:
+            self._served.discard(peer)
             self._sessions.release_on_behalf_of(stream)
 
     def _taker(self, peer: str) -> Callable[[bytes], Any]:
@@ -285,7 +307,14 @@ class Swarm:
         if self._transport.peer_address(peer) is not None:
             self._want_sync(peer)
             await self._ask_present(peer)
-            await self._alive.watch(peer)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sync_again, peer)
+                await self._alive.watch(peer)
+
+    async def _sync_again(self, peer: str) -> None:
+        """For what was said before gossip knew the newcomer."""
+        await trio.sleep(SETTLED_SECONDS)
+        self._want_sync(peer)
 
     async def _give_up(self, peer: str) -> None:
         log.info("%s does not answer any more", peer)

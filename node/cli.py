@@ -53,6 +53,10 @@ def _dispatch(command: config.Command) -> int:
             from node.commands.run import run
 
             return run(command)
+        case config.SwarmKeyNew():
+            from node.commands.swarm_key import swarm_key
+
+            return swarm_key(command)
         case _:
             from node.commands.program import program
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from node.version import version
-from protocol.errors import UserError
+from protocol.errors import RemoteProtocolError, UserError
+from protocol.identity import public_key_of
 
 #: Taken by a node that was not told where to listen, and has not listened anywhere before.
 DEFAULT_LISTEN = "/ip4/0.0.0.0/tcp/4001"
@@ -44,6 +45,8 @@ class Http:
 class Start:
     """Run a node. ``listen`` None is where it listened before, or the default; empty is nowhere.
 
+    ``swarm_key`` None is the file of before, if there was one and the swarm is not to be ``public``; ``allow``
+    None is whom it let in before, empty is anybody.
     ``lanes`` None is as many as the machine has room for.
     ``verbosity`` is -1 for warnings alone, 0, or 1 for what is of interest to who looks for an error.
     """
@@ -62,6 +65,9 @@ class Start:
     unsafe: bool = False
     device: str | None = None
     verbosity: int = 0
+    swarm_key: Path | None = None
+    public: bool = False
+    allow: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,11 @@ class ProgramData:
 
 
 @dataclass(frozen=True)
+class SwarmKeyNew:
+    file: Path
+
+
+@dataclass(frozen=True)
 class Doctor:
     """What of this machine a node can use."""
 
@@ -135,7 +146,7 @@ class Doctor:
     device: str | None = None
 
 
-Command = Start | Join | Look | Report | Run | ProgramNew | ProgramCheck | ProgramData | Doctor
+Command = Start | Join | Look | Report | Run | ProgramNew | ProgramCheck | ProgramData | SwarmKeyNew | Doctor
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Command:
@@ -167,6 +178,8 @@ def _folder(environment: Mapping[str, str], own: str, base: str, below_home: str
 def _start(values: dict[str, Any]) -> Start:
     values["listen"] = () if values.pop("no_listen") else _some(values["listen"])
     values["join"] = tuple(values["join"] or ())
+    values["public"] = values.pop("no_swarm_key")
+    values["allow"] = () if values.pop("allow_all") else _some(values["allow"])
     values["verbosity"] = values.pop("verbose") - values.pop("quiet")
     return Start(**values)
 
@@ -208,6 +221,7 @@ def _parser(environment: Mapping[str, str]) -> _Parser:
     _add_looks(commands, home)
     _add_run(commands, home, cache)
     _add_program(commands, cache)
+    _add_swarm_key(commands)
     doctor = commands.add_parser("doctor", help="try what this machine has, and say what to install")
     _add_json(doctor)
     doctor.add_argument("--device", choices=DEVICES, help="default: the best there is")
@@ -245,6 +259,7 @@ def _node_options() -> argparse.ArgumentParser:
     )  # fmt: skip
     listen.add_argument("--no-listen", action="store_true", help="only dial out; the node takes full part")
     add("--join", metavar="ADDR", action="append", help="a peer to begin with; may be repeated")
+    _add_private(options)
     add(
         "--http", metavar="HOST:PORT", type=_http, default=Start.http,
         help=f"status page, API and metrics (default {Start.http}, or another port where that is taken)",
@@ -262,6 +277,21 @@ def _node_options() -> argparse.ArgumentParser:
     volume.add_argument("-v", "--verbose", action="store_const", const=1, default=0, help="say more")
     volume.add_argument("-q", "--quiet", action="store_const", const=1, default=0, help="say warnings only")
     return options
+
+
+def _add_private(options: argparse.ArgumentParser) -> None:
+    key = options.add_mutually_exclusive_group()
+    key.add_argument(
+        "--swarm-key", metavar="FILE", type=_path,
+        help="talk only to nodes that have this key: see waggle swarm-key (default: as before, else none)",
+    )  # fmt: skip
+    key.add_argument("--no-swarm-key", action="store_true", help="talk to nodes without a key, as this did not before")
+    allow = options.add_mutually_exclusive_group()
+    allow.add_argument(
+        "--allow", metavar="PEER_ID", type=_peer_id, action="append",
+        help="let in this peer, and no others; may be repeated (default: as before, else anybody)",
+    )  # fmt: skip
+    allow.add_argument("--allow-all", action="store_true", help="let in anybody, as this did not before")
 
 
 def _add_looks(commands: Any, home: argparse.ArgumentParser) -> None:
@@ -314,10 +344,18 @@ def _add_program(commands: Any, cache: Path) -> None:
     data.set_defaults(make=lambda values: ProgramData(**values), cache=cache)
 
 
+def _add_swarm_key(commands: Any) -> None:
+    key = commands.add_parser("swarm-key", help="make the key of a private swarm")
+    actions = key.add_subparsers(metavar="ACTION", required=True)
+    new = actions.add_parser("new", help="a new key, for all nodes of the swarm and for nobody else")
+    new.add_argument("file", metavar="FILE", type=_path)
+    new.set_defaults(make=lambda values: SwarmKeyNew(**values))
+
+
 def _home(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(add_help=False)
     parser.add_argument(
-        "--home", metavar="DIR", type=lambda text: Path(text).absolute(), default=default_home(environment),
+        "--home", metavar="DIR", type=_path, default=default_home(environment),
         help="the node's folder",
     )  # fmt: skip
     return parser
@@ -340,6 +378,18 @@ def _http(text: str) -> Http:
     if not found or not host or not port.isdecimal() or int(port) > MAX_PORT:
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, such as {Start.http}, got {text!r}")
     return Http(host.removeprefix("[").removesuffix("]"), int(port), True)
+
+
+def _path(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _peer_id(text: str) -> str:
+    try:
+        public_key_of(text)
+    except RemoteProtocolError:
+        raise argparse.ArgumentTypeError(f"expected a peer id, such as 12D3KooW…, got {text!r}") from None
+    return text
 
 
 def _natural(text: str) -> int:

@@ -2,18 +2,22 @@
 
 import logging
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import trio
 from rich.console import Console
 
 from agent.local_search import LocalSearch
 from gossip.dialing import parse_listen
+from gossip.gate import Door
 from gossip.libp2p_transport import open_transport
+from gossip.private import read_key
 from gossip.transport import Transport
 from node import display, logs, main
 from node.archive import held_program
@@ -83,17 +87,23 @@ class _Session:
         self._journal = journal
         self._console = console
         self._http = _url(listener)
+        self._metrics = Metrics()
+        self._key_file = _key_file(options, journal)
+        self._allowed = _allowed(options, journal)
         self._new = journal.swarm_id is None
 
     async def work(self, serve: main.Serve) -> None:
         """Until the work is done and it is to end then, or it is cancelled. Raises UserError."""
         program = None if self._joining else _choose_program(self._options, self._journal)
         identity, listen = self._home.identity(), _listen(self._options, self._journal)
-        async with open_transport(identity, listen) as transport:
+        key = None if self._key_file is None else read_key(self._key_file)
+        door = Door(self._allowed, self._metrics.rejected)
+        async with open_transport(identity, listen, key=key, door=door) as transport:
             if program is None:
                 program = await self._fetch(transport)
             else:
                 await meet(transport, self._options.join, program, new=self._new)
+            _stay_private(self._journal, self._key_file, self._allowed)
             self._journal.bind(program.swarm_id, pack(program.files))
             bench = await open_workbench(
                 program, cache=self._options.cache, scratch=self._home.scratch, device=self._options.device,
@@ -130,17 +140,16 @@ class _Session:
     async def _live(
         self, program: Program, identity: Identity, bench: Workbench, transport: Transport, serve: main.Serve
     ) -> None:
-        metrics = Metrics()
         with closing(GitLineage(self._home.lineage, program.commits)) as lineage:
             parts = Parts(
                 program=program, identity=identity, journal=self._journal, lineage=lineage, trainer=bench.trainer,
-                proposer=LocalSearch(), transport=transport, meters=metrics, clock_ms=_now_ms,
+                proposer=LocalSearch(), transport=transport, meters=self._metrics, clock_ms=_now_ms,
             )  # fmt: skip
             node = Node(parts, self._node_options(bench))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(bench.trainer.keep_warm)
                 await nursery.start(node.run)
-                serve(create_app(node.snapshot, metrics, self._options.http.host))
+                serve(create_app(node.snapshot, self._metrics, self._options.http.host))
                 self._announce(program, transport)
                 if self._console is not None:
                     _set_up_logs(self._options, self._console, live=True)
@@ -166,8 +175,11 @@ class _Session:
         )  # fmt: skip
         swarm = program.swarm_id.hex()[:12]
         _say(f"waggledance {version()}: {program.spec.name}, swarm {swarm}, home {self._home.path}")
+        private = f" --swarm-key {shlex.quote(str(self._key_file))}" if self._key_file else ""
         for address in addresses:
-            _say(f"join with: waggle join {address}")
+            _say(f"join with: waggle join {address}{private}")
+        if self._allowed:
+            _say(f"lets in:   {', '.join(self._allowed)}")
         _say(f"http:      {self._http}")
 
 
@@ -195,6 +207,28 @@ def _listen(options: Start, journal: Journal) -> tuple[str, ...]:
     saved = journal.meta("listen")
     wanted = [DEFAULT_LISTEN] if saved is None else codec.decode(saved)
     return tuple(_free(str(address)) for address in wanted)
+
+
+def _key_file(options: Start, journal: Journal) -> Path | None:
+    """The one that was named, else that of before. Its path is kept, never the key."""
+    saved = journal.meta("swarm_key")
+    if options.public or options.swarm_key is not None or not saved:
+        return options.swarm_key
+    return Path(os.fsdecode(saved))
+
+
+def _allowed(options: Start, journal: Journal) -> tuple[str, ...]:
+    """Who the user said, else who before; anybody where that is empty."""
+    if options.allow is not None:
+        return options.allow
+    saved = journal.meta("allow")
+    return () if saved is None else tuple(str(peer) for peer in codec.decode(saved))
+
+
+def _stay_private(journal: Journal, key_file: Path | None, allowed: tuple[str, ...]) -> None:
+    """Remember who may come in, before the swarm itself: a plain start after a crash must not open the door."""
+    journal.set_meta("swarm_key", os.fsencode(key_file or ""))
+    journal.set_meta("allow", codec.encode(list(allowed)))
 
 
 def _free(address: str) -> str:
