@@ -17,6 +17,7 @@ from gossip.transport import EXAMPLE, ConnectError
 from protocol.errors import UserError
 
 EXAMPLE_LISTEN = "/ip4/0.0.0.0/tcp/4001"
+EXAMPLE_ANNOUNCE = "/dns4/node.example/tcp/4001"
 
 #: A name that stands for more is a farm of servers, not a node.
 MOST_RESOLVED = 3
@@ -75,6 +76,16 @@ def parse_listen(address: str) -> Multiaddr:
     except OSError as error:
         raise UserError(f"cannot listen at {address}: {_reason(error)}") from None
     return parsed
+
+
+def check_announce(address: str) -> None:
+    """An address at which others may dial us, without a peer id. Raises UserError."""
+    try:
+        names = [protocol.name for protocol in Multiaddr(address).protocols()]
+    except (MultiaddrError, ValueError):
+        names = []
+    if not address.startswith(_KINDS) or names[1:] != ["tcp"]:
+        raise UserError(f"cannot announce {address}: expected one such as {EXAMPLE_ANNOUNCE}")
 
 
 def reachable_at(bound: Multiaddr) -> Iterator[str]:

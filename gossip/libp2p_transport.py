@@ -29,7 +29,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
-from gossip.dialing import parse_dial, parse_listen, reachable_at, resolve, why
+from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
 from gossip.gate import Door
 from gossip.overrides import SafePubsub, dial_nobody, end_inbound, guard_streams, keep_private
 from gossip.transport import (
@@ -85,12 +85,14 @@ async def open_transport(
 
     ``announce`` are further addresses at which others may dial it (behind a NAT, in a container), without
     ``/p2p/``. Only peers with the same swarm ``key`` (None is in the clear) are understood, and of those the
-    ``door`` lets in whom it allows. Raises UserError where it can't listen. What the block raises leaves it as
-    it is, not wrapped by libp2p's nurseries.
+    ``door`` lets in whom it allows. Raises UserError where it can't listen, or announce what can't be dialed.
+    What the block raises leaves it as it is, not wrapped by libp2p's nurseries.
     """
     raised = None
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # its errors are every peer that does not answer
     bound = [parse_listen(address) for address in listen]
+    for address in announce:
+        check_announce(address)
     door = door or Door()
     host = _host(identity, key, door)
     router = GossipSub(

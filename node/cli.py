@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from node import config
+from node import arguments, config
 from protocol.errors import UserError
 
 USER_ERROR = 2
@@ -18,7 +18,7 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Raises nothing but SystemExit (``--help``) and what is a bug of ours."""
     try:
-        status = _dispatch(config.parse(sys.argv[1:] if argv is None else argv))
+        status = _dispatch(arguments.parse(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except UserError as error:
         print(f"waggle: {error}", file=sys.stderr)

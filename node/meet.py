@@ -14,29 +14,37 @@ from trainer.program import Program, parse_program
 
 log = logging.getLogger(__name__)
 
+#: Of a long list of bootstrap addresses; the rest is dialed when it is needed.
+MOST_ASKED = 16
 #: Enough of a hash to be told apart by eye.
 SHORT = 12
 
 
 async def meet(transport: Transport, addresses: Sequence[str], program: Program, *, new: bool) -> None:
-    """Connect to each, and see that it works on ``program``.
+    """Connect to each, all at a time, and see that it works on ``program``.
 
     One that can't be reached is a warning where another was, or where the home is not ``new``: remembered
     peers are tried too. Raises UserError.
     """
-    failed: list[UserError] = []
-    for address in addresses:
+    answers: dict[str, Hello | UserError] = {}
+
+    async def ask(address: str) -> None:
         try:
-            said = await _ask(transport, address)
+            answers[address] = await _ask(transport, address)
         except UserError as error:
-            failed.append(error)
-            continue
-        if said.swarm_id != program.swarm_id:
+            answers[address] = error
+
+    async with trio.open_nursery() as nursery:
+        for address in addresses[:MOST_ASKED]:
+            nursery.start_soon(ask, address)
+    for address, said in answers.items():
+        if isinstance(said, Hello) and said.swarm_id != program.swarm_id:
             raise UserError(
                 f"{address} is in another swarm: it works on {said.name}, swarm {_short(said.swarm_id)}, this"
                 f" node on {program.spec.name}, swarm {_short(program.swarm_id)}"
             )
-    if failed and new and len(failed) == len(addresses):
+    failed = [said for said in answers.values() if isinstance(said, UserError)]
+    if failed and new and len(failed) == len(answers):
         raise failed[0]
     for one in failed:
         log.warning("%s; it will be tried again", one)

@@ -46,7 +46,7 @@ METRICS = (
     ),
     Metric("replications_total", "counter", "", (), "Replications of candidates that this node has run"),
     Metric("rebases_total", "counter", "", ("outcome",), "Own wins that this node tried to carry over"),
-    Metric("rejected_messages_total", "counter", "", ("reason",), "What peers sent wrong, by reason"),
+    Metric("rejected_total", "counter", "", ("reason",), "What peers sent wrong, by reason"),
     Metric("global_best", "gauge", "the program's", (), "The best that two authors share or that I ran"),
     Metric("incumbent", "gauge", "the program's", ("tier",), "The best accepted candidate of a tier"),
     Metric("incumbent_runs", "gauge", "", ("tier",), "Runs that this value is the mean of"),
@@ -85,7 +85,7 @@ class Metrics:
         self._seconds = counters["experiment_seconds_total"]
         self._replications = counters["replications_total"]
         self._rebases = counters["rebases_total"]
-        self._rejected = counters["rejected_messages_total"]
+        self._rejected = counters["rejected_total"]
         self._gauges = _Gauges()
         self._registry.register(self._gauges)
         self._begin()

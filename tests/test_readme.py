@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from node import config
+from node.arguments import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -34,9 +34,9 @@ def test_each_command_is_understood(command: str, tmp_path: Path) -> None:
     arguments = words(command, tmp_path)
     if "--help" in arguments:
         with pytest.raises(SystemExit):
-            config.parse(arguments)
+            parse(arguments)
     else:
-        assert config.parse(arguments, {"HOME": str(tmp_path)})
+        assert parse(arguments, {"HOME": str(tmp_path)})
 
 
 @pytest.mark.parametrize("command", commands("make"))

@@ -98,7 +98,8 @@ class _Session:
         identity, listen = self._home.identity(), _listen(self._options, self._journal)
         key = None if self._key_file is None else read_key(self._key_file)
         door = Door(self._allowed, self._metrics.rejected)
-        async with open_transport(identity, listen, key=key, door=door) as transport:
+        announce = _announced(self._options, self._journal)
+        async with open_transport(identity, listen, announce, key=key, door=door) as transport:
             if program is None:
                 program = await self._fetch(transport)
             else:
@@ -109,7 +110,7 @@ class _Session:
                 program, cache=self._options.cache, scratch=self._home.scratch, device=self._options.device,
                 unsafe=self._options.unsafe, own=program.builtin or not self._foreign, lanes=self._options.lanes,
             )  # fmt: skip
-            self._remember(bench, listen, transport)
+            self._remember(bench, listen, announce, transport)
             await self._live(program, identity, bench, transport, serve)
 
     @property
@@ -130,10 +131,13 @@ class _Session:
         await meet(transport, rest, program, new=False)
         return program
 
-    def _remember(self, bench: Workbench, listen: tuple[str, ...], transport: Transport) -> None:
+    def _remember(
+        self, bench: Workbench, listen: tuple[str, ...], announce: tuple[str, ...], transport: Transport
+    ) -> None:
         """What a plain start on this home takes up again, and what looking at it needs."""
         self._journal.set_meta("tier", bench.trainer.device.tier.encode())
         self._journal.set_meta("listen", codec.encode([_with_port(one, transport) for one in listen]))
+        self._journal.set_meta("announce", codec.encode(list(announce)))
         if self._options.http.given:
             self._journal.set_meta("http", codec.encode([self._options.http.host, self._options.http.port]))
 
@@ -207,6 +211,14 @@ def _listen(options: Start, journal: Journal) -> tuple[str, ...]:
     saved = journal.meta("listen")
     wanted = [DEFAULT_LISTEN] if saved is None else codec.decode(saved)
     return tuple(_free(str(address)) for address in wanted)
+
+
+def _announced(options: Start, journal: Journal) -> tuple[str, ...]:
+    """What the user said, else what was announced before."""
+    saved = journal.meta("announce")
+    if options.announce is not None or saved is None:
+        return options.announce or ()
+    return tuple(str(address) for address in codec.decode(saved))
 
 
 def _key_file(options: Start, journal: Journal) -> Path | None:

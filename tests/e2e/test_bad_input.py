@@ -59,6 +59,10 @@ async def test_beside_a_running_node(nodes: Place, tmp_path: Path) -> None:
     port = node.address.split("/")[4]
     taken = f"/ip4/127.0.0.1/tcp/{port}"
     assert "its port is in use" in refused(nodes, "start", *numbers, "--listen", taken, *FAST[2:])
+    for wrong in ("192.0.2.7:4001", "/ip4/192.0.2.7/tcp/4001/p2p/x", "/ip4/192.0.2.7/udp/4001"):
+        assert f"cannot announce {wrong}: expected one such as /dns4/" in refused(
+            nodes, "start", *numbers, "--announce", wrong, *FAST
+        )
     http = node.said("http").removeprefix("http://")
     assert "give another --http" in refused(nodes, "start", *numbers, *FAST[:2], "--http", http)
     assert "already running" in refused(nodes, "start", "--home", str(node.home), *FAST)

@@ -38,7 +38,7 @@ async def test_who_has_the_key_is_in_and_nobody_else(nodes: Place) -> None:
     assert "it has another swarm key than this node" in refused(nodes, *join, "--swarm-key", "other")
     assert len(lines(first, f"{REFUSED}it has no swarm key, this node has one")) == 1
     assert len(lines(first, f"{REFUSED}it has another swarm key than this node")) == 1
-    assert b'waggle_rejected_messages_total{reason="key"}' in first.get("/metrics")
+    assert b'waggle_rejected_total{reason="key"}' in first.get("/metrics")
 
     assert (first.stop(), second.stop()) == (0, 0)
     again = await nodes.start("first", "--max-experiments", "3", listen=False).up()  # as before, so with the key

@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from tests.e2e.kit import Json, Place, Running
+from tests.gossip.test_traps import free_port
 from tests.programs.variants import NUMBERS
 from tests.waiting import until
 
@@ -155,3 +156,19 @@ async def test_a_frozen_node_is_noticed_and_comes_back(nodes: Place) -> None:
     for node in (first, second):
         await node.until(lambda status: len(status["peers"]) == 1)
     await first.until(lambda _: agree(first, second))
+
+
+async def test_addresses_from_a_list_and_one_that_is_announced(nodes: Place) -> None:
+    """As in a container: it listens at one address and is dialed at another. The first of the list is dead."""
+    start, port = ("--program", str(NUMBERS), "--max-experiments", "1"), free_port()
+    where = ("--listen", f"/ip4/127.0.0.1/tcp/{port}", "--announce", f"/dns4/localhost/tcp/{port}")
+    first = await nodes.start("first", *start, *where, listen=False).up()
+    announced = f"/dns4/localhost/tcp/{port}/p2p/{first.said('peer_id')}"
+    assert first.said("addresses")[0] == announced
+    addresses = nodes.folder / "addresses"
+    addresses.write_text(f"# ours\n/ip4/127.0.0.1/tcp/{free_port()}/p2p/{first.said('peer_id')}\n{announced}\n")
+    second = await nodes.start("second", *start, "--bootstrap", str(addresses)).up()
+    await second.until(lambda status: status["peers"] == [first.said("peer_id")])
+    assert (first.stop(), second.stop()) == (0, 0)
+    again = await nodes.start("first", listen=False).up()
+    assert again.said("addresses")[0] == announced

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from node import config
-from node.config import Doctor, Http, Join, Look, ProgramCheck, ProgramData, ProgramNew, Report, Run, Start, parse
+from node.arguments import parse
+from node.config import Doctor, Http, Join, Look, ProgramCheck, ProgramData, ProgramNew, Report, Run, Start
 from protocol.errors import UserError
 
 HOME = {"WAGGLE_HOME": "/h", "WAGGLE_CACHE": "/c"}
@@ -20,6 +21,8 @@ PLAIN = Start(home=Path("/h"), cache=Path("/c"))
          Start(Path("/h"), Path("/c"), None, ("/a", "/b"), ("x", "y"))),
         ("start --lanes 3", Start(Path("/h"), Path("/c"), lanes=3)),
         ("start --lanes auto", Start(Path("/h"), Path("/c"), lanes=None)),
+        ("start --announce /a --announce /b", Start(Path("/h"), Path("/c"), announce=("/a", "/b"))),
+        ("start --no-announce", Start(Path("/h"), Path("/c"), announce=())),
         ("start --no-listen", Start(Path("/h"), Path("/c"), listen=())),
         ("start --http [::1]:80", Start(Path("/h"), Path("/c"), http=Http("::1", 80, True))),
         ("start --program p --seed 3 --max-experiments 0 --exit-when-done --unsafe-no-sandbox --device cpu -v --home x",
@@ -85,3 +88,20 @@ def test_help(line: str, capsys: pytest.CaptureFixture[str]) -> None:
         parse(line.split(), HOME)
     assert ended.value.code == 0
     assert "usage: waggle" in capsys.readouterr().out
+
+
+def test_bootstrap_addresses_come_from_a_file_and_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "addresses"
+    file.write_text("# ours\n/a/p2p/1   # the old one\n\n/b/p2p/2\n")
+    command = parse(
+        ["start", "--join", "/c/p2p/3", "--bootstrap", str(file)], {**HOME, "WAGGLE_BOOTSTRAP": "/d/p2p/4, /e/p2p/5"}
+    )
+    assert isinstance(command, Start)
+    assert command.join == ("/c/p2p/3", "/d/p2p/4", "/e/p2p/5", "/a/p2p/1", "/b/p2p/2")
+
+
+def test_a_bootstrap_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    for name, why in (("missing", "no such file"), ("bytes", "no text"), (".", "directory")):
+        with pytest.raises(UserError, match=f"(?i)cannot read the bootstrap addresses in .*: .*{why}"):
+            parse(["start", "--bootstrap", str(tmp_path / name)], HOME)

@@ -134,8 +134,8 @@ async def test_prometheus_reads_every_metric() -> None:
     assert values["waggle_experiment_seconds_total", "wall"] == 3
     assert values["waggle_rebases_total", "merged"] == 1
     assert values["waggle_replications_total",] == 1
-    assert values["waggle_rejected_messages_total", "signature"] == 1
-    assert values["waggle_rejected_messages_total", "other"] == 1
+    assert values["waggle_rejected_total", "signature"] == 1
+    assert values["waggle_rejected_total", "other"] == 1
     assert values["waggle_global_best",] == 0.25
     assert values["waggle_incumbent", "gpu"] == 0.25
     assert values["waggle_incumbent_runs", "cpu-x"] == 3

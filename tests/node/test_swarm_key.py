@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from gossip.private import KEY_BYTES, new_key, read_key
+from node.arguments import parse
 from node.cli import main
 from node.commands import start
-from node.config import Start, SwarmKeyNew, parse
+from node.config import Start, SwarmKeyNew
 from node.journal import IN_MEMORY, Journal
 from protocol.errors import UserError
 from protocol.identity import Identity
