@@ -1,22 +1,22 @@
 """The exchange of missing records over a stream: what gossip drops, this repairs.
 
-One side asks, both get all that the other has. The space of record ids is walked in ranges: the asker sends
-its ids of a range, the answerer says which of them it wants and which it has besides; then the records
-follow, both ways. Neither side holds more than one range of another's ids. Replacing how the ids of a range
-are compared (fingerprints in place of lists) changes ``Asker._differences`` and ``Answerer._compare`` alone.
+One side asks, both get all that the other has. Which records differ is found by ``protocol.reconcile``; then the ids
+in the ranges that differ are listed, and the records follow, both ways. A frame holds some hundred kilobytes of ids
+or a page of records, and nothing is kept of it but what was checked.
 
-    asker     sync swarm_id digest
+    asker     sync swarm_id fingerprint            of all ids
     answerer  swarm swarm_id | busy | same | differ
-    asker     range after last ids          last: the highest id of the range, ``TOP`` at the end
-    answerer  compared last wants has       last may be lower: then the next range begins there
+    asker     split [[prefix fingerprints]…]       any number of times, each answered by
+    answerer  parts bits                           of the parts that differ
+    asker     ranges bounds ids                    first and last id of each range, and what the asker has in them
+    answerer  compared reached wants has           reached may be lower than the last: then the rest is asked again
     asker     records [wire…]  any number of times, then: want ids
     answerer  records [wire…]  any number of times, then: done
-    asker     range … | bye
+    asker     ranges … | bye
 """
 
-import hashlib
-from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from itertools import islice
 
 import trio
 
@@ -24,53 +24,52 @@ from gossip import wire
 from gossip.transport import Stream
 from protocol.codec import MAX_ENVELOPE_BYTES
 from protocol.errors import RemoteProtocolError
+from protocol.reconcile import (
+    ID_BYTES,
+    MOST_IDS,
+    MOST_QUESTIONS,
+    Finder,
+    IdSet,
+    Range,
+    check_ranges,
+    compare,
+    differing,
+    listed,
+    rest,
+)
 
-SYNC = "/waggle/sync/1"
-#: Ids of one range: 128 KiB of them in a frame.
-RANGE_IDS = 4096
+SYNC = "/waggle/sync/2"
 #: Records of one frame: as many envelopes as fit, at most this many, so that a frame stays a page.
 BATCH_RECORDS = 1024
 #: Other tasks get a turn after so many records: a signature costs some 0.1 ms.
 TURN_RECORDS = 8
-_ID_BYTES = 32
-_NONE = b""
-#: Over every id.
-TOP = b"\xff" * (_ID_BYTES + 1)
 
 #: What came of a record: kept (True), held already (False); RemoteProtocolError where it is wrong.
 Take = Callable[[bytes], Awaitable[bool]]
 
 
 class Held:
-    """The ids that a node holds, in order, and their digest. Looked up again when their number has changed:
-    records are never forgotten.
-    """
+    """The ids that a node holds, which only ever become more, and in the order in which they came."""
 
     def __init__(self, ids: Callable[[], Collection[str]], get: Callable[[str], bytes | None]) -> None:
-        self._ids = ids
+        self._all = ids
         self._get = get
-        self._sorted: list[bytes] = []
-        self._digest = hashlib.sha256().digest()
-
-    def sorted(self) -> Sequence[bytes]:
-        ids = self._ids()
-        if len(ids) != len(self._sorted):
-            self._sorted = sorted(bytes.fromhex(one) for one in ids)
-            self._digest = hashlib.sha256(b"".join(self._sorted)).digest()
-        return self._sorted
+        self._known = IdSet()
+        self._taken = 0
 
     @property
-    def digest(self) -> bytes:
-        self.sorted()
-        return self._digest
+    def ids(self) -> IdSet:
+        ids = self._all()
+        if len(ids) - self._taken > len(ids) // 2:
+            self._known = IdSet(map(bytes.fromhex, ids))
+        else:
+            for one in islice(ids, self._taken, None):
+                self._known.add(bytes.fromhex(one))
+        self._taken = len(ids)
+        return self._known
 
     def has(self, record_id: bytes) -> bool:
-        return record_id.hex() in self._ids()
-
-    def between(self, after: bytes, last: bytes) -> Sequence[bytes]:
-        """Ids over ``after``, up to and with ``last``."""
-        ids = self.sorted()
-        return ids[bisect_right(ids, after) : bisect_right(ids, last)]
+        return record_id.hex() in self._all()
 
     def wires(self, ids: Iterable[bytes]) -> Iterator[bytes]:
         for record_id in ids:
@@ -91,6 +90,7 @@ class Session:
         self._take = take
         self._refused = refused
         self.received = 0
+        self._came = 0
 
     async def _send_records(self, ids: Iterable[bytes]) -> None:
         """In batches of a page; a wire is read when its batch is made."""
@@ -109,6 +109,7 @@ class Session:
         for number, one in enumerate(batch):
             if not isinstance(one, bytes):
                 raise RemoteProtocolError("sync", "a record is bytes")
+            self._came += 1
             self.received += await self._take(one)
             if number % TURN_RECORDS == 0:
                 await trio.lowlevel.checkpoint()
@@ -122,35 +123,43 @@ class Asker(Session):
 
     async def run(self) -> None:
         """Raises RemoteProtocolError."""
-        await wire.say(self._stream, "sync", self._swarm_id, self._held.digest)
+        await wire.say(self._stream, "sync", self._swarm_id, self._held.ids.fingerprint())
         answer = await wire.hear(self._stream, "same", "differ", "swarm", "busy")
         if answer[0] == "swarm":
             raise RemoteProtocolError("swarm", "the peer is of another swarm")
         if answer[0] == "differ":
-            await self._walk()
+            ranges = await self._find()
+            while ranges:
+                ranges = rest(ranges, await self._exchange(ranges))
+            await wire.say(self._stream, "bye")
 
-    async def _walk(self) -> None:
-        after = _NONE
-        while after < TOP:
-            after, wants, has = await self._differences(after)
-            await self._send_records(wants)
-            await wire.say(self._stream, "want", b"".join(self._missing(has)))
-            while (answer := await wire.hear(self._stream, "records", "done"))[0] == "records":
-                await self._take_records(wire.checked(answer, str, list)[1])
-        await wire.say(self._stream, "bye")
+    async def _find(self) -> list[Range]:
+        """Where we differ."""
+        finder = Finder(self._held.ids)
+        while question := finder.question():
+            await wire.say(self._stream, "split", [list(split) for split in question])
+            finder.take(wire.checked(await wire.hear(self._stream, "parts"), str, bytes)[1])
+        return finder.ranges()
 
-    async def _differences(self, after: bytes) -> tuple[bytes, list[bytes], list[bytes]]:
-        """How far the next range went, what the peer wants of it, and what it has that we lack."""
-        ids = self._held.between(after, TOP)[:RANGE_IDS]
-        last = ids[-1] if len(ids) == RANGE_IDS else TOP
-        await wire.say(self._stream, "range", after, last, b"".join(ids))
-        _, reached, wants, has = wire.checked(
-            await wire.hear(self._stream, "compared"), str, bytes, bytes, bytes
-        )
-        if not after < reached <= last:
-            raise RemoteProtocolError("sync", "a range that does not move on")
+    async def _exchange(self, ranges: list[Range]) -> bytes:
+        """Both sides' records in the first of the ranges; how far it went."""
+        asked, ids = listed(self._held.ids, ranges)
+        await wire.say(self._stream, "ranges", b"".join(end for one in asked for end in one), b"".join(ids))
+        answer = wire.checked(await wire.hear(self._stream, "compared"), str, bytes, bytes, bytes)
+        reached: bytes = answer[1]
+        wants, has = _split(answer[2]), _split(answer[3])
+        if not asked[0][0] <= reached <= asked[-1][1]:
+            raise RemoteProtocolError("sync", "ranges that do not move on")
         offered = frozenset(ids)
-        return reached, [one for one in _split(wants) if one in offered], _split(has)
+        await self._send_records(one for one in wants if one in offered)
+        missing = self._missing(has)
+        self._came = 0
+        await wire.say(self._stream, "want", b"".join(missing))
+        while (frame := await wire.hear(self._stream, "records", "done"))[0] == "records":
+            await self._take_records(wire.checked(frame, str, list)[1])
+        if self._came < len(missing):
+            raise RemoteProtocolError("sync", "records that were promised did not come")
+        return reached
 
 
 class Answerer(Session):
@@ -158,19 +167,31 @@ class Answerer(Session):
 
     async def run(self) -> None:
         """Raises RemoteProtocolError."""
-        _, swarm_id, digest = wire.checked(await wire.hear(self._stream, "sync"), str, bytes, bytes)
+        _, swarm_id, fingerprint = wire.checked(await wire.hear(self._stream, "sync"), str, bytes, bytes)
         if swarm_id != self._swarm_id:
             await wire.say(self._stream, "swarm", self._swarm_id)
             return
-        if digest == self._held.digest:
+        if fingerprint == self._held.ids.fingerprint():
             await wire.say(self._stream, "same")
             return
         await wire.say(self._stream, "differ")
-        while (asked := await wire.hear(self._stream, "range", "bye"))[0] == "range":
-            await self._answer(*wire.checked(asked, str, bytes, bytes, bytes)[1:])
+        questions = 0
+        while (asked := await wire.hear(self._stream, "split", "ranges", "bye"))[0] != "bye":
+            if asked[0] == "ranges":
+                await self._answer(*wire.checked(asked, str, bytes, bytes)[1:])
+                continue
+            questions += 1
+            if questions > MOST_QUESTIONS:
+                raise RemoteProtocolError("sync", "questions without end")
+            question = [_pair(one) for one in wire.checked(asked, str, list)[1]]
+            await wire.say(self._stream, "parts", differing(self._held.ids, question))
 
-    async def _answer(self, after: bytes, last: bytes, theirs: bytes) -> None:
-        reached, wants, has = self._compare(after, last, _split(theirs))
+    async def _answer(self, bounds: bytes, theirs: bytes) -> None:
+        ends = _split(bounds)
+        ranges = list(zip(ends[::2], ends[1::2], strict=False))
+        check_ranges(ranges)
+        reached, wants, has = compare(self._held.ids, ranges, frozenset(_split(theirs)))
+        wants = self._missing(sorted(wants))
         await wire.say(self._stream, "compared", reached, b"".join(wants), b"".join(has))
         while (frame := await wire.hear(self._stream, "records", "want"))[0] == "records":
             await self._take_records(wire.checked(frame, str, list)[1])
@@ -178,19 +199,15 @@ class Answerer(Session):
         await self._send_records(one for one in has if one in asked)
         await wire.say(self._stream, "done")
 
-    def _compare(
-        self, after: bytes, last: bytes, theirs: Sequence[bytes]
-    ) -> tuple[bytes, list[bytes], list[bytes]]:
-        """How far we look, what we want, and what we have besides: no more than a frame carries."""
-        offered = frozenset(theirs)
-        has = [one for one in self._held.between(after, last) if one not in offered]
-        if len(has) > RANGE_IDS:
-            has = has[:RANGE_IDS]
-            last = has[-1]
-        return last, self._missing(one for one in theirs if after < one <= last), has
-
 
 def _split(ids: bytes) -> list[bytes]:
-    if len(ids) % _ID_BYTES or len(ids) > RANGE_IDS * _ID_BYTES:
+    if len(ids) % ID_BYTES or len(ids) > MOST_IDS * ID_BYTES:
         raise RemoteProtocolError("sync", "not a list of ids")
-    return [ids[start : start + _ID_BYTES] for start in range(0, len(ids), _ID_BYTES)]
+    return [ids[start : start + ID_BYTES] for start in range(0, len(ids), ID_BYTES)]
+
+
+def _pair(one: object) -> tuple[str, bytes]:
+    if not isinstance(one, list):
+        raise RemoteProtocolError("sync", "not a range that can be split")
+    prefix, fingerprints = wire.checked(one, str, bytes)
+    return prefix, fingerprints

@@ -13,13 +13,14 @@ from gossip.hello import Hello, fetch_program, hello
 from gossip.live import CLAIM_BUDGETS, CLAIM_GRACE_MS, MISSED, PRESENCE_SECONDS
 from gossip.memory import MemoryNetwork
 from gossip.swarm import SYNC_SECONDS
-from gossip.sync import RANGE_IDS, SYNC
+from gossip.sync import SYNC
 from gossip.transport import Stream
 from protocol import codec
 from protocol.commits import CommitScheme, blob_id
 from protocol.errors import RemoteProtocolError
 from protocol.manifest import pack
 from protocol.manifest import swarm_id as swarm_id_of
+from protocol.reconcile import MOST_IDS
 from protocol.records import Claim, Result, run_seed, seal
 from protocol.statements import Origin, Status
 from tests.gossip.members import SWARM_ID, Member, agree, identity, virtual_ms
@@ -76,7 +77,7 @@ async def test_a_record_that_is_not_published_reaches_all_by_sync(autojump_clock
 async def test_both_sides_of_one_exchange_get_what_they_lack(autojump_clock: MockClock) -> None:
     network = MemoryNetwork()
     one, two = members_of(network, 2)
-    for number in range(RANGE_IDS + 10):
+    for number in range(MOST_IDS + 10):
         one.note(number)
     for number in range(300):
         two.note(number)
@@ -84,7 +85,7 @@ async def test_both_sides_of_one_exchange_get_what_they_lack(autojump_clock: Moc
         await start(nursery, [one, two])
         await until(lambda: agree([one, two]), 20)
         nursery.cancel_scope.cancel()
-    assert len(one.records) == RANGE_IDS + 310
+    assert len(one.records) == MOST_IDS + 310
     assert not one.rejected
     assert not two.rejected
 
@@ -92,7 +93,7 @@ async def test_both_sides_of_one_exchange_get_what_they_lack(autojump_clock: Moc
 async def test_a_late_joiner_with_nothing_gets_everything(autojump_clock: MockClock) -> None:
     network = MemoryNetwork()
     first, late = members_of(network, 2)
-    for number in range(2 * RANGE_IDS + 5):
+    for number in range(2 * MOST_IDS + 5):
         first.note(number)
     async with trio.open_nursery() as nursery:
         await start(nursery, [first])
@@ -192,8 +193,8 @@ async def test_a_peer_that_syncs_garbage_is_shut_out_and_ends_nothing(autojump_c
         await stream.send(codec.encode(["differ"]))
         while True:
             frame = codec.decode(await stream.receive(1 << 20), max_bytes=1 << 20)
-            if frame[0] == "range":
-                await stream.send(codec.encode(["compared", frame[2], b"", bytes(32)]))
+            if frame[0] == "ranges":
+                await stream.send(codec.encode(["compared", frame[1][-32:], b"", bytes(32)]))
             elif frame[0] == "want":
                 await stream.send(codec.encode(["records", [b"garbage %d" % n for n in range(2 * STRIKES)]]))
                 await stream.send(codec.encode(["done"]))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gossip import sync
 from gossip.sync import Answerer, Asker, Held, Session
-from protocol import codec
+from protocol import codec, reconcile
 from protocol.errors import RemoteProtocolError
 
 SWARM_ID = bytes(32)
@@ -90,7 +90,9 @@ def records(of: Collection[int]) -> list[bytes]:
 
 @pytest.fixture
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "RANGE_IDS", 4)
+    monkeypatch.setattr(reconcile, "LEAF_IDS", 2)
+    monkeypatch.setattr(reconcile, "MOST_IDS", 4)
+    monkeypatch.setattr(reconcile, "MOST_RANGES", 5)
     monkeypatch.setattr(sync, "BATCH_RECORDS", 3)
 
 
@@ -117,12 +119,16 @@ def test_what_is_refused_is_not_asked_for() -> None:
 
 FIELD = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3), st.binary(max_size=40),
-    st.sampled_from([b"", bytes(32), b"\xff" * 32, sync.TOP, SWARM_ID]),
+    st.sampled_from([b"", bytes(32), b"\xff" * 32, bytes(32) + b"\xff" * 32, bytes(256), bytes(2)]),
+    st.lists(st.tuples(st.text("0af", max_size=3), st.sampled_from([b"", bytes(256), b"x"])).map(list), max_size=3),
     st.lists(st.binary(max_size=5), max_size=3),
 )  # fmt: skip
 WORD = st.sampled_from(
-    ["sync", "swarm", "busy", "same", "differ", "range", "compared", "records", "want", "done", "bye"]
-)
+    [
+        "sync", "swarm", "busy", "same", "differ", "split", "parts", "ranges", "compared", "records", "want", "done",
+        "bye",
+    ]
+)  # fmt: skip
 FRAME = st.one_of(
     st.binary(max_size=50),
     st.builds(lambda word, fields: codec.encode([word, *fields]), WORD, st.lists(FIELD)),
