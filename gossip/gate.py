@@ -37,7 +37,9 @@ MOST_OF_A_HOST = 64
 STRIKES = 16
 SHUT_OUT_MS = 10 * 60_000
 #: No fault of a peer: streams break, clocks differ, bursts happen.
-FORGIVEN = frozenset({"stream", "future", "quota"})
+FORGIVEN = frozenset({"stream", "future", "quota", "full"})
+#: Of these, what may be right later and is taken then.
+_LATER = FORGIVEN - {"full"}
 
 
 class Door:
@@ -161,8 +163,8 @@ class Gate:
             self.shut_out(peer)
 
     def refuse(self, record_id: str, error: RemoteProtocolError) -> None:
-        """Remember a record that will never be right, so that it is not fetched again."""
-        if error.reason not in FORGIVEN:
+        """Remember a record that we will not take, so that it is not fetched again."""
+        if error.reason not in _LATER:
             self._refused.add(record_id)
 
     def refused(self, record_id: str) -> bool:

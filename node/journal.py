@@ -23,6 +23,8 @@ from protocol.statements import Origin
 VERSION = 1
 #: A reader waits this long for a writer's transaction, each of which takes milliseconds.
 BUSY_SECONDS = 10.0
+#: Of records: a million with their diffs. What others say beyond is not kept, so that none can fill the disk.
+MAX_BYTES = 4 << 30
 #: Peers that are worth a try after a restart; the longest unheard are forgotten.
 MAX_PEERS = 200
 IN_MEMORY = ":memory:"
@@ -66,6 +68,7 @@ class Journal:
 
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self._path = path
+        self._size: int | None = None
         try:
             self._db = _connect(path, read_only)
             self._prepare(read_only)
@@ -113,6 +116,13 @@ class Journal:
         with self._db:
             return self._insert(record)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all records, as they were sent."""
+        if self._size is None:
+            self._size = int(self._db.execute("SELECT coalesce(sum(length(wire)), 0) FROM records").fetchone()[0])
+        return self._size
+
     def append_own(self, record: Record, flight: Flight | None = None) -> None:
         """Keep a statement of ours for good, and with it the end of its experiment."""
         with self._durably():
@@ -146,6 +156,8 @@ class Journal:
         done = self._db.execute(
             "INSERT OR IGNORE INTO records (id, author, sequence, wire) VALUES (?, ?, ?, ?)", row
         )
+        if done.rowcount > 0 and self._size is not None:
+            self._size += len(record.wire)
         return done.rowcount > 0
 
     # experiments in flight

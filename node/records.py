@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import trio
 
-from node.journal import Flight, Journal
+from node.journal import MAX_BYTES, Flight, Journal
 from node.snapshot import Chronicle
 from protocol.errors import RemoteProtocolError
 from protocol.identity import Identity
@@ -43,6 +43,7 @@ class Records:
         self.ledger = Ledger(rules)
         self.chronicle = Chronicle(identity.public_key)
         self.changed = Signal()
+        self._full = False
         self._swarm_id = swarm_id
         self._replay()
         self._sequence = journal.next_sequence(identity.public_key)
@@ -63,8 +64,11 @@ class Records:
     def take(self, record: Record) -> bool:
         """Keep a record that came from a peer; False if it is held.
 
-        Raises RemoteProtocolError where it breaks a rule.
+        Raises RemoteProtocolError where it breaks a rule, or there is no room.
         """
+        if self.journal.size + len(record.wire) > MAX_BYTES and self.ledger.get(record.id) is None:
+            self._warn_full()
+            raise RemoteProtocolError("full", f"the journal holds {MAX_BYTES >> 20} MiB already")
         if not self.ledger.add(record):
             return False
         self.journal.append(record)
@@ -78,6 +82,11 @@ class Records:
         self.ledger.add(record)
         self._follow(record)
         return record
+
+    def _warn_full(self) -> None:
+        if not self._full:
+            self._full = True
+            log.warning("the journal holds %d MiB: no more records of others are kept", MAX_BYTES >> 20)
 
     def _follow(self, record: Record) -> None:
         self.chronicle.add(record)

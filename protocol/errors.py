@@ -39,6 +39,7 @@ REASONS = frozenset(
         "sync",  # a peer broke the exchange of records
         "stream",  # stream closed early, was silent too long or sent a wrong frame
         "quota",  # over its author's share
+        "full",  # our journal holds no more
         "key",  # a connection under another swarm key, or none
         "stranger",  # a connection of a peer that is not allowed here
         "crowd",  # one connection too many of one host

@@ -9,6 +9,7 @@ import pytest
 from gossip.book import MOST_ADDRESSES, MOST_PEERS, MOST_RETRY_SECONDS, RETRY_SECONDS, AddressBook
 from gossip.gate import BURST, SHUT_OUT_MS, STRIKES, Gate
 from gossip.live import CLAIMS_A_SECOND, CLAIMS_AN_AUTHOR, MISSED, PRESENCE_SECONDS, PRESENCES_A_SECOND, Live
+from protocol.errors import RemoteProtocolError
 from protocol.records import Claim, Note, Presence, Record, seal
 from protocol.statements import Origin
 from tests.gossip.members import EPOCH_MS, SWARM_ID, identity
@@ -136,6 +137,17 @@ def test_a_gate_counts_forgives_and_shuts_out() -> None:
     clock.now_ms += SHUT_OUT_MS
     assert gate.admit(note.wire, "peer")
     assert counted == {"future": 2 * STRIKES, "malformed": STRIKES}
+
+
+def test_what_there_is_no_room_for_is_nobodys_fault_and_not_asked_for_again() -> None:
+    gate = Gate(SWARM_ID, Clock(), lambda reason, peer: None)
+    for number in range(2 * STRIKES):
+        gate.reject(RemoteProtocolError("full"), "peer")
+        gate.refuse(f"{number:064x}", RemoteProtocolError("full"))
+    gate.refuse("a" * 64, RemoteProtocolError("future"))
+    assert not gate.shuts_out("peer")
+    assert gate.refused(f"{0:064x}")
+    assert not gate.refused("a" * 64)
 
 
 def test_a_forged_signature_is_refused_also_after_the_true_one_was_seen() -> None:
