@@ -63,6 +63,12 @@ class AddressBook:
         if len(self._heard) > MOST_PEERS:
             self._heard.popitem(last=False)
 
+    def hint(self, address: str) -> None:
+        """Where somebody says that a peer is; it changes nothing for a peer that is known. Raises ConnectError."""
+        peer = peer_of(address)
+        if peer not in self._known and peer not in self._heard:
+            self.hear(peer, [address])
+
     def drop(self, peer: str) -> None:
         """Not one of ours."""
         self._known.pop(peer, None)

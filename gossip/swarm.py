@@ -153,6 +153,10 @@ class Swarm:
         """By peer id, of others heard lately."""
         return self._live.presences()
 
+    def hint(self, address: str) -> None:
+        """A peer of this swarm may be there. Raises ConnectError for what is no address."""
+        self._book.hint(address)
+
     async def fetch_asset(self, commit: str, check: Callable[[bytes], bool]) -> bytes | None:
         """The asset of a commit from some peer, None where nobody asked has the right one."""
         return await fetch_asset(self._transport, self._rng, commit, check, self._gate.reject)

@@ -161,6 +161,10 @@ def _node_options() -> argparse.ArgumentParser:
         help="where others may dial besides, behind a NAT or in a container; may be repeated (default: as before)",
     )  # fmt: skip
     announce.add_argument("--no-announce", action="store_true", help="nowhere besides, as this did before")
+    add(
+        "--mdns", action=argparse.BooleanOptionalAction, default=None,
+        help="find nodes of the swarm on the local network, and be found (default: as before, else yes)",
+    )  # fmt: skip
     _add_private(options)
     add(
         "--http", metavar="HOST:PORT", type=_http, default=Start.http,

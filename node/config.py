@@ -30,7 +30,8 @@ class Http:
 class Start:
     """Run a node. ``listen`` None is where it listened before, or the default; empty is nowhere.
 
-    ``announce`` are further addresses for others to dial, as before where it is None.
+    ``announce`` are further addresses for others to dial, ``mdns`` whether it finds and is found by nodes on the
+    local network; both as before where they are None.
     ``swarm_key`` None is the file of before, if there was one and the swarm is not to be ``public``; ``allow``
     None is whom it let in before, empty is anybody.
     ``lanes`` None is as many as the machine has room for.
@@ -43,6 +44,7 @@ class Start:
     listen: tuple[str, ...] | None = None
     join: tuple[str, ...] = ()
     announce: tuple[str, ...] | None = None
+    mdns: bool | None = None
     http: Http = Http(DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, False)
     agent: str = "local"
     seed: int = 0

@@ -16,6 +16,7 @@ from rich.console import Console
 from agent.local_search import LocalSearch
 from gossip.dialing import parse_listen
 from gossip.gate import Door
+from gossip.lan import find_neighbours
 from gossip.libp2p_transport import open_transport
 from gossip.private import read_key
 from gossip.transport import Transport
@@ -90,6 +91,7 @@ class _Session:
         self._metrics = Metrics()
         self._key_file = _key_file(options, journal)
         self._allowed = _allowed(options, journal)
+        self._mdns = _mdns(options, journal)
         self._new = journal.swarm_id is None
 
     async def work(self, serve: main.Serve) -> None:
@@ -137,6 +139,7 @@ class _Session:
         """What a plain start on this home takes up again, and what looking at it needs."""
         self._journal.set_meta("tier", bench.trainer.device.tier.encode())
         self._journal.set_meta("listen", codec.encode([_with_port(one, transport) for one in listen]))
+        self._journal.set_meta("mdns", codec.encode(self._mdns))
         self._journal.set_meta("announce", codec.encode(list(announce)))
         if self._options.http.given:
             self._journal.set_meta("http", codec.encode([self._options.http.host, self._options.http.port]))
@@ -158,6 +161,8 @@ class _Session:
                 if self._console is not None:
                     _set_up_logs(self._options, self._console, live=True)
                     nursery.start_soon(display.show, self._console, node.snapshot)
+                if self._mdns:
+                    nursery.start_soon(find_neighbours, program.swarm_id, transport.addresses(), node.swarm.hint)
                 if self._options.exit_when_done:
                     await node.finished.wait()
                     nursery.cancel_scope.cancel()
@@ -219,6 +224,13 @@ def _announced(options: Start, journal: Journal) -> tuple[str, ...]:
     if options.announce is not None or saved is None:
         return options.announce or ()
     return tuple(str(address) for address in codec.decode(saved))
+
+
+def _mdns(options: Start, journal: Journal) -> bool:
+    saved = journal.meta("mdns")
+    if options.mdns is not None or saved is None:
+        return options.mdns is not False
+    return bool(codec.decode(saved))
 
 
 def _key_file(options: Start, journal: Journal) -> Path | None:

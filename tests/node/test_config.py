@@ -22,6 +22,7 @@ PLAIN = Start(home=Path("/h"), cache=Path("/c"))
         ("start --lanes 3", Start(Path("/h"), Path("/c"), lanes=3)),
         ("start --lanes auto", Start(Path("/h"), Path("/c"), lanes=None)),
         ("start --announce /a --announce /b", Start(Path("/h"), Path("/c"), announce=("/a", "/b"))),
+        ("start --no-mdns", Start(Path("/h"), Path("/c"), mdns=False)),
         ("start --no-announce", Start(Path("/h"), Path("/c"), announce=())),
         ("start --no-listen", Start(Path("/h"), Path("/c"), listen=())),
         ("start --http [::1]:80", Start(Path("/h"), Path("/c"), http=Http("::1", 80, True))),
