@@ -79,3 +79,32 @@ def test_a_second_file_after_the_first_is_refused() -> None:
 def test_a_bomb_stops_at_the_bound() -> None:
     with pytest.raises(RemoteProtocolError, match="oversize"):
         decompress(compress(b"0" * (64 * 1024 * 1024)))
+
+
+HUNK = "@@ -1 +1 @@\n-a\n+b\n"
+NAMES = "--- a/train.py\n+++ b/train.py\n"
+GIT = "diff --git a/train.py b/train.py\n"
+#: What git itself would take, and what would then be somewhere else or something else.
+TRICKS = {
+    "a symlink": GIT + "old mode 100644\nnew mode 120000\n" + NAMES + HUNK,
+    "a link in its place": GIT + "deleted file mode 100644\n" + NAMES + HUNK,
+    "a submodule": GIT + "new file mode 160000\n" + NAMES + "@@ -0,0 +1 @@\n+Subproject x\n",
+    "a right to run": GIT + "old mode 100644\nnew mode 100755\n" + NAMES + HUNK,
+    "a rename": "diff --git a/train.py b/runner.py\nrename from train.py\nrename to runner.py\n",
+    "a copy": "diff --git a/train.py b/runner.py\ncopy from train.py\ncopy to runner.py\n",
+    "a hook": "diff --git a/.git/hooks/x b/.git/hooks/x\n--- /dev/null\n+++ b/.git/hooks/x\n" + HUNK,
+    "a path above": GIT + "--- a/train.py\n+++ b/../train.py\n" + HUNK,
+    "another name in quotes": 'diff --git "a/train.py" "b/train.py"\n' + NAMES + HUNK,
+    "attributes": GIT + NAMES + HUNK + "diff --git a/.gitattributes b/.gitattributes\n" + HUNK,
+    "a binary patch": GIT + "GIT binary patch\nliteral 1\nIcmZ\n",
+    "no names": HUNK,
+    "a mail before": "From: me\n" + GIT + NAMES + HUNK,
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_nothing_but_the_assets_lines_can_change(trick: str) -> None:
+    assert apply_diff(b"a\n", (GIT + NAMES + HUNK).encode(), "train.py") == b"b\n"
+    with pytest.raises(RemoteProtocolError) as caught:
+        apply_diff(b"a\n", TRICKS[trick].encode(), "train.py")
+    assert caught.value.reason == "diff"
