@@ -4,12 +4,20 @@ One side asks, both get all that the other has. Which records differ is found by
 in the ranges that differ are listed, and the records follow, both ways. A frame holds some hundred kilobytes of ids
 or a page of records, and nothing is kept of it but what was checked.
 
+Each listing moves on, and brings as many records as were asked for: a peer that does otherwise ends the session, with
+RemoteProtocolError("sync"). Questions and listings are counted, and the caller bounds the time. A peer whose
+fingerprints never agree gets, at worst, all our ids listed, which is what it would get if it held nothing.
+
+Fingerprints are over what is held. A record that was refused differs for as long as a peer holds it; that costs the
+range it is in, and its id, and the record does not travel again.
+
     asker     sync swarm_id fingerprint            of all ids
     answerer  swarm swarm_id | busy | same | differ
     asker     split [[prefix fingerprints]…]       any number of times, each answered by
     answerer  parts bits                           of the parts that differ
     asker     ranges bounds ids                    first and last id of each range, and what the asker has in them
-    answerer  compared reached wants has           reached may be lower than the last: then the rest is asked again
+    answerer  compared reached wants has           reached is lower than the last where ``has`` is full: then the rest
+                                                   is asked again
     asker     records [wire…]  any number of times, then: want ids
     answerer  records [wire…]  any number of times, then: done
     asker     ranges … | bye
@@ -17,6 +25,7 @@ or a page of records, and nothing is kept of it but what was checked.
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import trio
 
@@ -27,10 +36,12 @@ from protocol.errors import RemoteProtocolError
 from protocol.reconcile import (
     ID_BYTES,
     MOST_IDS,
+    MOST_LISTINGS,
     MOST_QUESTIONS,
     Finder,
     IdSet,
     Range,
+    check_compared,
     check_ranges,
     compare,
     differing,
@@ -62,7 +73,7 @@ class Held:
         ids = self._all()
         if len(ids) - self._taken > len(ids) // 2:
             self._known = IdSet(map(bytes.fromhex, ids))
-        else:
+        elif len(ids) > self._taken:
             for one in islice(ids, self._taken, None):
                 self._known.add(bytes.fromhex(one))
         self._taken = len(ids)
@@ -81,16 +92,13 @@ class Held:
 class Session:
     """What both sides do. ``take`` keeps a record; ``refused`` tells ids that we don't want again."""
 
-    def __init__(
-        self, stream: Stream, held: Held, swarm_id: bytes, take: Take, refused: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, stream: Stream, held: Held, swarm_id: bytes, take: Take, refused: Callable[[str], bool]) -> None:
         self._stream = stream
         self._held = held
         self._swarm_id = swarm_id
         self._take = take
         self._refused = refused
         self.received = 0
-        self._came = 0
 
     async def _send_records(self, ids: Iterable[bytes]) -> None:
         """In batches of a page; a wire is read when its batch is made."""
@@ -105,11 +113,22 @@ class Session:
         if batch:
             await wire.say(self._stream, "records", batch)
 
-    async def _take_records(self, batch: list[object]) -> None:
+    async def _take_records(self, number: int, end: str) -> list[Any]:
+        """So many records, which the peer said it has; the frame that follows them."""
+        while (frame := await wire.hear(self._stream, "records", end))[0] == "records":
+            batch = wire.checked(frame, str, list)[1]
+            number -= len(batch)
+            if not batch or number < 0:
+                raise RemoteProtocolError("sync", "not the records that were asked for")
+            await self._take_batch(batch)
+        if number:
+            raise RemoteProtocolError("sync", "records that were promised did not come")
+        return frame
+
+    async def _take_batch(self, batch: list[object]) -> None:
         for number, one in enumerate(batch):
             if not isinstance(one, bytes):
                 raise RemoteProtocolError("sync", "a record is bytes")
-            self._came += 1
             self.received += await self._take(one)
             if number % TURN_RECORDS == 0:
                 await trio.lowlevel.checkpoint()
@@ -129,8 +148,9 @@ class Asker(Session):
             raise RemoteProtocolError("swarm", "the peer is of another swarm")
         if answer[0] == "differ":
             ranges = await self._find()
-            while ranges:
-                ranges = rest(ranges, await self._exchange(ranges))
+            for _ in range(MOST_LISTINGS):
+                if ranges:
+                    ranges = rest(ranges, await self._exchange(ranges))
             await wire.say(self._stream, "bye")
 
     async def _find(self) -> list[Range]:
@@ -145,20 +165,15 @@ class Asker(Session):
         """Both sides' records in the first of the ranges; how far it went."""
         asked, ids = listed(self._held.ids, ranges)
         await wire.say(self._stream, "ranges", b"".join(end for one in asked for end in one), b"".join(ids))
-        answer = wire.checked(await wire.hear(self._stream, "compared"), str, bytes, bytes, bytes)
-        reached: bytes = answer[1]
-        wants, has = _split(answer[2]), _split(answer[3])
-        if not asked[0][0] <= reached <= asked[-1][1]:
-            raise RemoteProtocolError("sync", "ranges that do not move on")
+        frame = wire.checked(await wire.hear(self._stream, "compared"), str, bytes, bytes, bytes)
+        reached: bytes = frame[1]
+        wants, has = _split(frame[2]), _split(frame[3])
+        check_compared(asked, ids, reached, has)
         offered = frozenset(ids)
         await self._send_records(one for one in wants if one in offered)
         missing = self._missing(has)
-        self._came = 0
         await wire.say(self._stream, "want", b"".join(missing))
-        while (frame := await wire.hear(self._stream, "records", "done"))[0] == "records":
-            await self._take_records(wire.checked(frame, str, list)[1])
-        if self._came < len(missing):
-            raise RemoteProtocolError("sync", "records that were promised did not come")
+        await self._take_records(len(missing), "done")
         return reached
 
 
@@ -175,29 +190,41 @@ class Answerer(Session):
             await wire.say(self._stream, "same")
             return
         await wire.say(self._stream, "differ")
-        questions = 0
+        questions = listings = 0
+        reached = b""
         while (asked := await wire.hear(self._stream, "split", "ranges", "bye"))[0] != "bye":
-            if asked[0] == "ranges":
-                await self._answer(*wire.checked(asked, str, bytes, bytes)[1:])
-                continue
-            questions += 1
-            if questions > MOST_QUESTIONS:
+            if asked[0] == "split":
+                questions += 1
+                question = [_pair(one) for one in wire.checked(asked, str, list)[1]]
+                await wire.say(self._stream, "parts", differing(self._held.ids, question))
+            else:
+                listings += 1
+                reached = await self._answer(reached, *wire.checked(asked, str, bytes, bytes)[1:])
+            if questions > MOST_QUESTIONS or listings > MOST_LISTINGS:
                 raise RemoteProtocolError("sync", "questions without end")
-            question = [_pair(one) for one in wire.checked(asked, str, list)[1]]
-            await wire.say(self._stream, "parts", differing(self._held.ids, question))
 
-    async def _answer(self, bounds: bytes, theirs: bytes) -> None:
-        ends = _split(bounds)
-        ranges = list(zip(ends[::2], ends[1::2], strict=False))
-        check_ranges(ranges)
-        reached, wants, has = compare(self._held.ids, ranges, frozenset(_split(theirs)))
-        wants = self._missing(sorted(wants))
+    async def _answer(self, after: bytes, bounds: bytes, theirs: bytes) -> bytes:
+        """Both sides' records in ranges over ``after``; how far it went."""
+        ranges = _ranges(bounds)
+        if ranges[0][0] <= after:
+            raise RemoteProtocolError("sync", "ranges that do not move on")
+        reached, wants, has = compare(self._held.ids, ranges, _split(theirs))
+        wants = self._missing(wants)
         await wire.say(self._stream, "compared", reached, b"".join(wants), b"".join(has))
-        while (frame := await wire.hear(self._stream, "records", "want"))[0] == "records":
-            await self._take_records(wire.checked(frame, str, list)[1])
+        frame = await self._take_records(len(wants), "want")
         asked = frozenset(_split(wire.checked(frame, str, bytes)[1]))
         await self._send_records(one for one in has if one in asked)
         await wire.say(self._stream, "done")
+        return reached
+
+
+def _ranges(bounds: bytes) -> list[Range]:
+    ends = _split(bounds)
+    ranges = list(zip(ends[::2], ends[1::2], strict=False))
+    check_ranges(ranges)
+    if len(ends) % 2:
+        raise RemoteProtocolError("sync", "a range without end")
+    return ranges
 
 
 def _split(ids: bytes) -> list[bytes]:

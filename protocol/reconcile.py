@@ -1,5 +1,5 @@
 """Which records two nodes do not share, found by talking about ranges of ids: range-based set reconciliation
-(Aljoscha Meyer, https://arxiv.org/abs/2212.13567), without any input or output.
+(Aljoscha Meyer, SRDS 2023, https://arxiv.org/abs/2212.13567), without any input or output.
 
 Both compare fingerprints of ranges of the ids' space; ranges that agree are done with, others are split until they
 are short enough to list what is in them. The work follows the difference: a few hundred bytes for each range that
@@ -12,7 +12,7 @@ ten thousand records of his own he could hide one of another's. A hash of a hash
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from itertools import pairwise
 
@@ -27,12 +27,14 @@ FINGERPRINT_BYTES = 16
 PARTS, MANY_PARTS = 16, 256
 #: Ranges of one question. Where more differ, all is different, and listing is cheaper than splitting on.
 MOST_RANGES = 256
-#: Fingerprints of one question; to compare them takes some 20 ms.
+#: Fingerprints of one question; to compare them takes some 40 ms.
 MOST_PARTS = MOST_RANGES * PARTS
 #: Questions of one session. Ids are hashes: five digits tell a hundred million apart.
 MOST_QUESTIONS = 16
 #: Ids listed in one message: 128 KiB.
 MOST_IDS = 4096
+#: Listings of one session: a million ids. What is left after that is found by the next one.
+MOST_LISTINGS = 256
 
 _DIGITS = 2 * ID_BYTES
 _LAST = b"\xff" * ID_BYTES
@@ -172,22 +174,34 @@ def listed(ids: IdSet, ranges: Sequence[Range]) -> tuple[list[Range], list[bytes
     return taken, found
 
 
-def compare(
-    ids: IdSet, ranges: Sequence[Range], offered: Collection[bytes]
-) -> tuple[bytes, list[bytes], list[bytes]]:
+def compare(ids: IdSet, ranges: Sequence[Range], offered: Sequence[bytes]) -> tuple[bytes, list[bytes], list[bytes]]:
     """How far we looked, which of the ``offered`` ids we lack, and what we have besides in these ranges.
 
-    Raises RemoteProtocolError("sync") for ranges that are not in order.
+    Raises RemoteProtocolError("sync") for ranges that are not in order, and for ids that are not theirs.
     """
     check_ranges(ranges)
+    check_ids(offered, ranges)
+    theirs = frozenset(offered)
     reached, has = ranges[-1][1], []
     for first, last in ranges:
-        has += [one for one in ids.between(first, last) if one not in offered]
+        has += [one for one in ids.between(first, last) if one not in theirs]
         if len(has) > MOST_IDS:
             has = has[:MOST_IDS]
             reached = has[-1]
             break
     return reached, [one for one in offered if one <= reached and one not in ids], has
+
+
+def check_compared(ranges: Sequence[Range], offered: Sequence[bytes], reached: bytes, has: Sequence[bytes]) -> None:
+    """Raises RemoteProtocolError("sync") for an answer that ``compare`` never gives: it stops short only where its
+    list is full, so that a session comes to its end.
+    """
+    full = len(has) == MOST_IDS and reached == has[-1]
+    if reached != ranges[-1][1] and not full:
+        raise RemoteProtocolError("sync", "ranges that do not move on")
+    check_ids(has, ranges)
+    if not frozenset(offered).isdisjoint(has):
+        raise RemoteProtocolError("sync", "ids that were offered")
 
 
 def rest(ranges: Sequence[Range], reached: bytes) -> list[Range]:
@@ -200,10 +214,17 @@ def check_ranges(ranges: Sequence[Range]) -> None:
     ends = [end for one in ranges for end in one]
     if not 0 < len(ranges) <= MOST_RANGES or any(len(end) != ID_BYTES for end in ends):
         raise RemoteProtocolError("sync", "not ranges of ids")
-    if any(first > last for first, last in ranges) or any(
-        before[1] >= after[0] for before, after in pairwise(ranges)
-    ):
+    if any(first > last for first, last in ranges) or any(before[1] >= after[0] for before, after in pairwise(ranges)):
         raise RemoteProtocolError("sync", "ranges that are not in order")
+
+
+def check_ids(ids: Sequence[bytes], ranges: Sequence[Range]) -> None:
+    """Raises RemoteProtocolError("sync") unless they are in order, each in one of the ranges, which are in order."""
+    firsts = [first for first, _ in ranges]
+    for before, one in pairwise((b"", *ids)):
+        at = bisect_right(firsts, one) - 1
+        if one <= before or at < 0 or one > ranges[at][1]:
+            raise RemoteProtocolError("sync", "ids that are not of these ranges, or not in order")
 
 
 def bounds(prefix: str) -> Range:

@@ -194,7 +194,8 @@ async def test_a_peer_that_syncs_garbage_is_shut_out_and_ends_nothing(autojump_c
         while True:
             frame = codec.decode(await stream.receive(1 << 20), max_bytes=1 << 20)
             if frame[0] == "ranges":
-                await stream.send(codec.encode(["compared", frame[1][-32:], b"", bytes(32)]))
+                promised = b"".join(n.to_bytes(32, "big") for n in range(2 * STRIKES))
+                await stream.send(codec.encode(["compared", frame[1][-32:], b"", promised]))
             elif frame[0] == "want":
                 await stream.send(codec.encode(["records", [b"garbage %d" % n for n in range(2 * STRIKES)]]))
                 await stream.send(codec.encode(["done"]))

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -26,8 +26,10 @@ class Pipe:
     def __init__(self, to: trio.MemorySendChannel[bytes], by: trio.MemoryReceiveChannel[bytes]) -> None:
         self._to = to
         self._by = by
+        self.sent = 0
 
     async def send(self, frame: bytes) -> None:
+        self.sent += len(frame)
         try:
             await self._to.send(frame)
         except trio.BrokenResourceError:
@@ -49,7 +51,8 @@ class Pipe:
 class Side:
     """Holds records whose id is the hash of their bytes."""
 
-    def __init__(self, records: Collection[bytes], refused: Collection[bytes] = ()) -> None:
+    def __init__(self, records: Collection[bytes], refused: Collection[bytes] = (), held: type[Held] = Held) -> None:
+        self.held = held
         self.records = {hashlib.sha256(record).hexdigest(): record for record in records}
         self.refused = {hashlib.sha256(record).hexdigest() for record in refused}
         self.taken = 0
@@ -62,23 +65,29 @@ class Side:
         return new
 
     def session(self, kind: Callable[..., Session], pipe: Pipe) -> Any:
-        held = Held(self.records.keys, self.records.get)
+        held = self.held(self.records.keys, self.records.get)
         return kind(pipe, held, SWARM_ID, self.take, self.refused.__contains__)
 
 
-async def exchange(one: Side, two: Side) -> None:
+async def exchange(one: Side, two: Side) -> int:
+    """The bytes that both sent."""
     there, here = trio.open_memory_channel[bytes](4), trio.open_memory_channel[bytes](4)
+    ours, theirs = Pipe(there[0], here[1]), Pipe(here[0], there[1])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.session(Asker, Pipe(there[0], here[1])).run)
-        nursery.start_soon(two.session(Answerer, Pipe(here[0], there[1])).run)
+        nursery.start_soon(one.session(Asker, ours).run)
+        nursery.start_soon(two.session(Answerer, theirs).run)
+    return ours.sent + theirs.sent
 
 
-def run(afn: Callable[..., Awaitable[None]], *args: Any) -> None:
-    async def bounded() -> None:
+T = TypeVar("T")
+
+
+def run(afn: Callable[..., Awaitable[T]], *args: Any) -> T:
+    async def bounded() -> T:
         with trio.fail_after(30):
-            await afn(*args)
+            return await afn(*args)
 
-    trio.run(bounded)
+    return trio.run(bounded)
 
 
 numbers = st.frozensets(st.integers(0, 60), max_size=50)
@@ -115,6 +124,99 @@ def test_what_is_refused_is_not_asked_for() -> None:
     run(exchange, left, right)
     assert left.taken == 8
     assert set(left.records) == set(right.records) - left.refused
+
+
+def test_what_is_refused_costs_its_range_each_time_and_no_more() -> None:
+    all_ = records(range(5001))
+    left, right = Side(all_[:-1], refused=all_[-1:]), Side(all_)
+    for _ in range(2):
+        assert run(exchange, left, right) < 10_000
+        assert run(exchange, right, left) < 10_000
+    assert (left.taken, right.taken) == (0, 0)
+
+
+class Disagreeing(Held):
+    """Of a peer whose fingerprints never agree."""
+
+    @property
+    def ids(self) -> reconcile.IdSet:
+        return Scrambled(super().ids.between(LOW, HIGH))
+
+
+class Scrambled(reconcile.IdSet):
+    def fingerprint(self, prefix: str = "") -> bytes:
+        return hashlib.sha256(b"scrambled" + super().fingerprint(prefix)).digest()[: reconcile.FINGERPRINT_BYTES]
+
+
+def test_fingerprints_that_never_agree_cost_no_more_than_an_empty_peer() -> None:
+    all_ = records(range(6000))
+    for one, two in ((Held, Disagreeing), (Disagreeing, Held)):
+        assert run(exchange, Side(all_, held=one), Side(all_, held=two)) < 2 * 6000 * reconcile.ID_BYTES
+
+
+LOW, HIGH = bytes(32), b"\xff" * 32
+OURS, NEW = (sorted(hashlib.sha256(one).digest() for one in records(of)) for of in (range(5), range(5, 7)))
+ALL = ["ranges", LOW + HIGH, b""]
+
+
+def ended(kind: type[Session], frames: list[list[Any]]) -> str:
+    """Why a session with a peer that says this comes to an end; it holds five records."""
+
+    async def hear_all() -> str:
+        send, receive = trio.open_memory_channel[bytes](1000)
+        away, _keep = trio.open_memory_channel[bytes](1000)
+        for frame in frames:
+            send.send_nowait(codec.encode(frame))
+        send.close()
+        with pytest.raises(RemoteProtocolError) as caught:
+            await Side(records(range(5))).session(kind, Pipe(away, receive)).run()
+        return str(caught.value)
+
+    return run(hear_all)
+
+
+@pytest.mark.parametrize(
+    ("frames", "why"),
+    [
+        ([["compared", LOW, b"", b""]], "ranges that do not move on"),
+        ([["compared", HIGH + HIGH, b"", b""]], "ranges that do not move on"),
+        ([["compared", HIGH, b"", OURS[0]]], "ids that were offered"),
+        ([["compared", HIGH, b"", NEW[1] + NEW[0]]], "not in order"),
+        ([["compared", HIGH, b"", NEW[0][1:]]], "not a list of ids"),
+        ([["compared", HIGH, b"", bytes(32 * (reconcile.MOST_IDS + 1))]], "not a list of ids"),
+        ([["compared", HIGH, b"", NEW[0]], ["done"]], "did not come"),
+        ([["compared", HIGH, b"", NEW[0]], ["records", records([5, 6])]], "not the records that were asked for"),
+        ([["compared", HIGH, b"", NEW[0]], ["records", []]], "not the records that were asked for"),
+        ([["compared", HIGH, b"", NEW[0]], ["records", [5]]], "a record is bytes"),
+    ],
+)
+def test_an_answerer_that_lies_is_named(frames: list[list[Any]], why: str) -> None:
+    assert why in ended(Asker, [["differ"], *frames])
+
+
+@pytest.mark.parametrize(
+    ("frames", "why"),
+    [
+        ([ALL, ["want", b""], ALL], "ranges that do not move on"),
+        ([["ranges", HIGH + LOW, b""]], "ranges that are not in order"),
+        ([["ranges", LOW + OURS[0] + HIGH, b""]], "a range without end"),
+        ([["ranges", LOW + OURS[0], HIGH]], "not of these ranges"),
+        ([["ranges", LOW + HIGH, NEW[0]], ["want", b""]], "did not come"),
+        ([["ranges", LOW + HIGH, NEW[0]], ["records", records([5, 6])]], "not the records that were asked for"),
+        ([ALL, ["records", records([5])]], "not the records that were asked for"),
+        ([["split", [["", bytes(256)]]]] * (reconcile.MOST_QUESTIONS + 1), "questions without end"),
+        (
+            [
+                frame
+                for number in range(reconcile.MOST_LISTINGS + 1)
+                for frame in (["ranges", 2 * number.to_bytes(32, "big"), b""], ["want", b""])
+            ],
+            "questions without end",
+        ),
+    ],
+)
+def test_an_asker_that_lies_is_named(frames: list[list[Any]], why: str) -> None:
+    assert why in ended(Answerer, [["sync", SWARM_ID, b"?"], *frames])
 
 
 FIELD = st.one_of(

@@ -16,6 +16,8 @@ from protocol.reconcile import (
     Finder,
     IdSet,
     bounds,
+    check_compared,
+    check_ids,
     check_ranges,
     compare,
     differing,
@@ -42,7 +44,8 @@ def meet(one: IdSet, two: IdSet) -> tuple[set[bytes], set[bytes], int, int]:
     while ranges:
         asked, mine = listed(one, ranges)
         assert len(mine) <= MOST_IDS
-        reached, wants, has = compare(two, asked, frozenset(mine))
+        reached, wants, has = compare(two, asked, mine)
+        check_compared(asked, mine, reached, has)
         assert len(has) <= MOST_IDS
         trips += 1
         size += 32 * (2 * len(asked) + len(mine) + len(wants) + len(has))
@@ -192,6 +195,35 @@ LOW, HIGH = bytes(32), b"\xff" * 32
 def test_ranges_that_are_none(ranges: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(RemoteProtocolError):
         check_ranges(ranges)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[b""], [bytes(31)], [LOW], [b"\x05" * 32, b"\x05" * 32], [b"\x06" * 32, b"\x05" * 32], [b"\x20" * 32], [HIGH]],
+)
+def test_ids_that_are_not_of_the_ranges(wrong: list[bytes]) -> None:
+    ranges = [(b"\x04" * 32, b"\x10" * 32), (b"\x30" * 32, b"\x40" * 32)]
+    check_ids([b"\x04" * 32, b"\x10" * 32, b"\x40" * 32], ranges)
+    with pytest.raises(RemoteProtocolError, match="not of these ranges"):
+        check_ids(wrong, ranges)
+    with pytest.raises(RemoteProtocolError, match="not of these ranges"):
+        compare(IdSet(), ranges, wrong)
+
+
+@pytest.mark.parametrize("reached", [b"", LOW, ids(1)[0], HIGH + b"\0"])
+def test_an_answer_stops_short_only_where_its_list_is_full(reached: bytes) -> None:
+    """Else a peer could have us ask once for each of 2**256 ids."""
+    check_compared([(LOW, HIGH)], [], HIGH, [])
+    many = sorted(ids(*range(MOST_IDS)))
+    check_compared([(LOW, HIGH)], [], many[-1], many)
+    for has in ([], many[:-1], many):
+        with pytest.raises(RemoteProtocolError, match="do not move on"):
+            check_compared([(LOW, HIGH)], [], reached, has)
+
+
+def test_an_answer_does_not_list_what_was_offered() -> None:
+    with pytest.raises(RemoteProtocolError, match="offered"):
+        check_compared([(LOW, HIGH)], ids(1), HIGH, ids(1))
 
 
 def test_questions_about_nothing_leave_nothing_behind() -> None:
