@@ -1,10 +1,12 @@
-"""Whether a connected peer still answers: TCP alone notices a frozen machine or a cut cable after many minutes.
+"""Whether a connected peer still lives: TCP alone notices a frozen machine or a cut cable after many minutes.
 
-Who dialed asks over one stream that stays open; who was dialed notices when the questions stop. Either side then
-ends the connection.
+On a stream that stays open both sides say that they are alive, unasked: behind much else on a slow link, a question
+would wait. Whatever comes from a peer shows that it lives; of which nothing comes at all is parted from.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from math import inf
 
 import trio
 
@@ -14,10 +16,12 @@ from gossip.transport import Stream, Transport
 from protocol.errors import RemoteProtocolError
 
 ALIVE = "/waggle/alive/1"
-#: A question costs both sides under a millisecond.
-ASK_SECONDS = 5.0
-#: Together with ASK_SECONDS under 15 s; a node that computes on every core still answers within a few.
-ANSWER_SECONDS = 9.0
+#: To say it costs both sides under a millisecond.
+SAY_SECONDS = 5.0
+#: Under 15 s; a node that computes on every core still says something within this.
+SILENT_SECONDS = 14.0
+#: Between two looks at what was said, so that a flood waits in the network.
+READ_SECONDS = SAY_SECONDS / 2
 
 GiveUp = Callable[[str], Awaitable[None]]
 
@@ -30,26 +34,43 @@ class Alive:
         self._give_up = give_up
 
     async def watch(self, peer: str) -> None:
-        """Ask a peer until it is gone. One that does not speak the protocol is left alone."""
-        silent = False
-        try:
+        """Until a peer is gone. One that does not speak the protocol is left alone."""
+        with suppress(RemoteProtocolError):
             async with conversation(self._transport, peer, ALIVE) as stream:
-                while not silent:
-                    await trio.sleep(ASK_SECONDS)
-                    with trio.move_on_after(ANSWER_SECONDS) as limit:
-                        await wire.say(stream, "alive?")
-                        await wire.hear(stream, "alive")
-                    silent = limit.cancelled_caught
-        except RemoteProtocolError:
-            return  # the connection has ended, or the protocol is not spoken
-        await self._give_up(peer)
+                await self.answer(stream)
 
     async def answer(self, stream: Stream) -> None:
-        """Serve the other side."""
-        while True:
-            with trio.move_on_after(ASK_SECONDS + ANSWER_SECONDS) as limit:
-                await wire.hear(stream, "alive?")
-            if limit.cancelled_caught:
-                await self._give_up(stream.peer)
-                return
-            await wire.say(stream, "alive")
+        """Either side of such a stream, until it ends."""
+        silent = False
+        async with trio.open_nursery() as nursery:
+            scope = nursery.cancel_scope
+            nursery.start_soon(_until_broken, _say, stream, scope)
+            nursery.start_soon(_until_broken, _hear, stream, scope)
+            while (left := self._left(stream.peer)) > 0:  # noqa: ASYNC110  # an event for each byte would cost more
+                await trio.sleep(left)
+            silent = True
+            scope.cancel()
+        if silent:
+            await self._give_up(stream.peer)
+
+    def _left(self, peer: str) -> float:
+        return self._transport.heard(peer) + SILENT_SECONDS - trio.current_time()
+
+
+async def _until_broken(act: Callable[[Stream], Awaitable[None]], stream: Stream, scope: trio.CancelScope) -> None:
+    """Without limits of time, which ``heard`` sets: a slow peer is not a broken one."""
+    with suppress(RemoteProtocolError):
+        await act(stream)
+    scope.cancel()
+
+
+async def _say(stream: Stream) -> None:
+    while True:
+        await wire.say(stream, "alive", seconds=inf)
+        await trio.sleep(SAY_SECONDS)
+
+
+async def _hear(stream: Stream) -> None:
+    while True:
+        await wire.hear(stream, "alive", seconds=inf)
+        await trio.sleep(READ_SECONDS)

@@ -9,7 +9,8 @@ from gossip.transport import ConnectError, peer_of
 
 #: So many connections keep a swarm in one piece when peers vanish at random, and gossip to a few hops.
 ENOUGH = 8
-#: Beyond these, connections that we dialed are given up again: what the mesh of gossip takes, and some more.
+#: Beyond these, connections that we dialed are given up again, all but ``ENOUGH`` of them: what the mesh of gossip
+#: takes, and some more.
 PLENTY = 16
 #: Each peer's first addresses are tried; a node behind several networks lists the best first.
 MOST_ADDRESSES = 4

@@ -51,7 +51,7 @@ class Door:
     def __init__(self, allowed: Collection[str] = (), on_refused: Callable[[str], None] = lambda reason: None) -> None:
         self._allowed = frozenset(allowed)
         self._on_refused = on_refused
-        self._told = Seen(MOST_PEERS)
+        self._told = Seen[str](MOST_PEERS)
         self._hosts: Counter[str] = Counter()
 
     def allows(self, peer: str) -> bool:
@@ -112,7 +112,7 @@ class Gate:
         self._on_shut_out = on_shut_out
         self._holds = holds
         self._opened: OrderedDict[bytes, Record] = OrderedDict()
-        self._refused = Seen(REFUSED)
+        self._refused = Seen[str](REFUSED)
         self._authors = Budgets(MESSAGES_A_SECOND, BURST)
         self._forwarders = Budgets(FORWARDED_A_SECOND, FORWARDED_BURST)
         self._strikes: OrderedDict[str, int] = OrderedDict()

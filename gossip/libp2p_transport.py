@@ -31,7 +31,7 @@ from multiaddr import Multiaddr
 
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
 from gossip.gate import Door
-from gossip.overrides import SafePubsub, dial_nobody, end_inbound, guard_streams, keep_private
+from gossip.overrides import SafePubsub, dial_nobody, end_inbound, guard_streams, heard_at, keep_private
 from gossip.transport import (
     CLOSE_SECONDS,
     INBOX,
@@ -198,6 +198,10 @@ class Libp2pTransport:
 
     def peer_address(self, peer: str) -> str | None:
         return self._dialed.get(peer) if peer in self.peers() else None
+
+    def heard(self, peer: str) -> float:
+        some = self._network.get_connections_map().get(ID.from_base58(peer), [])
+        return max((heard_at(one.muxed_conn) for one in some), default=0.0)
 
     def arrivals(self) -> trio.MemoryReceiveChannel[str]:
         return self._arrivals

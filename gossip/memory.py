@@ -7,10 +7,9 @@ are in order and lossless, as TCP is, until a partition or a death breaks them.
 import heapq
 import itertools
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from math import log as ln
 
 import trio
@@ -47,7 +46,7 @@ class MemoryNetwork:
         self.loss = loss
         self._nodes: dict[str, MemoryTransport] = {}
         self._group: dict[str, int] = {}
-        self._pending: list[tuple[float, int, Callable[[], None]]] = []
+        self._pending: list[tuple[float, int, tuple[str, str, str, bytes]]] = []
         self._order = itertools.count()
         self._running = False
         self.messages = 0
@@ -98,24 +97,17 @@ class MemoryNetwork:
     def draw_latency(self) -> float:
         return self._latency(self._rng)
 
-    def send(self, sender: str, receiver: str, topic: str, data: bytes) -> None:
-        """One hop of one message."""
-        self.messages += 1
-        lost = self._rng.random() < self.loss
-        latency = self.draw_latency()
-        if not lost:
-            self._later(latency, lambda: self._arrive(sender, receiver, topic, data))
-
-    def _arrive(self, sender: str, receiver: str, topic: str, data: bytes) -> None:
-        node = self._nodes.get(receiver)
-        if node is not None and node.connected(sender):
-            node.take(sender, topic, data)
-
-    def _later(self, seconds: float, act: Callable[[], None]) -> None:
-        heapq.heappush(self._pending, (trio.current_time() + seconds, next(self._order), act))
-        if not self._running:
+    def send(self, sender: str, receivers: Iterable[str], topic: str, data: bytes) -> None:
+        """One hop of one message, to each of the receivers."""
+        now = trio.current_time()
+        for receiver in receivers:
+            self.messages += 1
+            due = now + self.draw_latency()
+            if self._rng.random() >= self.loss:
+                heapq.heappush(self._pending, (due, next(self._order), (sender, receiver, topic, data)))
+        if self._pending and not self._running:
             self._running = True
-            # No nursery spans a network; a task of the whole run does, and ``act`` never raises.
+            # No nursery spans a network; a task of the whole run does, and no delivery raises.
             trio.lowlevel.spawn_system_task(self._deliver)
 
     async def _deliver(self) -> None:
@@ -124,9 +116,14 @@ class MemoryNetwork:
                 await trio.sleep_until(self._pending[0][0])
                 now = trio.current_time()
                 while self._pending and self._pending[0][0] <= now:
-                    heapq.heappop(self._pending)[2]()
+                    self._arrive(*heapq.heappop(self._pending)[2])
         finally:
             self._running = False
+
+    def _arrive(self, sender: str, receiver: str, topic: str, data: bytes) -> None:
+        node = self._nodes.get(receiver)
+        if node is not None and node.connected(sender):
+            node.take(sender, topic, data)
 
 
 @dataclass
@@ -143,10 +140,11 @@ class MemoryTransport:
         self._peer_id = peer_id
         self._listens = listens
         self._peers: dict[str, str | None] = {}
+        self._heard: dict[str, float] = {}
         self._topics: dict[str, _Topic] = {}
         self._handlers: dict[str, Handler] = {}
         self._streams: dict[str, list[MemoryStream]] = {}
-        self._seen = Seen(REMEMBERED)
+        self._seen = Seen[tuple[str, bytes]](REMEMBERED)
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
         self.dead = False
 
@@ -162,6 +160,9 @@ class MemoryTransport:
 
     def peer_address(self, peer: str) -> str | None:
         return self._peers.get(peer)
+
+    def heard(self, peer: str) -> float:
+        return self._heard.get(peer, 0.0)
 
     def arrivals(self) -> trio.MemoryReceiveChannel[str]:
         return self._arrivals
@@ -194,7 +195,7 @@ class MemoryTransport:
         return receive
 
     async def publish(self, topic: str, data: bytes) -> None:
-        self._seen.add(_name(topic, data))
+        self._seen.add((topic, data))
         self._forward(topic, data, but=self._peer_id)
         await trio.lowlevel.checkpoint()
 
@@ -209,7 +210,7 @@ class MemoryTransport:
             raise RemoteProtocolError("stream", f"not connected to {peer}")
         if handler is None:
             raise RemoteProtocolError("stream", f"{peer} does not speak {protocol}")
-        mine, theirs = _pair(self._network, self._peer_id, peer)
+        mine, theirs = _pair(self, other)
         self._keep(mine)
         other._keep(theirs)
         trio.lowlevel.spawn_system_task(serve, handler, theirs)
@@ -222,8 +223,13 @@ class MemoryTransport:
 
     def lose(self, peer: str) -> None:
         self._peers.pop(peer, None)
+        self._heard.pop(peer, None)
         for stream in self._streams.pop(peer, []):
             stream.break_off()
+
+    def hear(self, peer: str) -> None:
+        """Something has come."""
+        self._heard[peer] = trio.current_time()
 
     def _keep(self, stream: "MemoryStream") -> None:
         live = [one for one in self._streams.get(stream.peer, []) if not one.closed]
@@ -231,8 +237,9 @@ class MemoryTransport:
 
     def take(self, forwarder: str, topic: str, data: bytes) -> None:
         """A message has come: validate, deliver and forward it, once."""
+        self.hear(forwarder)
         ours = self._topics.get(topic)
-        if ours is None or not self._seen.add(_name(topic, data)):
+        if ours is None or not self._seen.add((topic, data)):
             return
         if not accepts(ours.validator, forwarder, data):
             return
@@ -241,20 +248,15 @@ class MemoryTransport:
         self._forward(topic, data, but=forwarder)
 
     def _forward(self, topic: str, data: bytes, but: str) -> None:
-        for peer in self._peers:
-            if peer != but:
-                self._network.send(self._peer_id, peer, topic, data)
+        self._network.send(self._peer_id, [peer for peer in self._peers if peer != but], topic, data)
 
     def _meet(self, peer: str, address: str | None) -> None:
         new = peer not in self._peers
         self._peers[peer] = address or self._peers.get(peer)
+        self.hear(peer)
         if new:
             with suppress(*UNREAD):
                 self._arrived.send_nowait(peer)
-
-
-def _name(topic: str, data: bytes) -> str:
-    return sha256(topic.encode() + b"\0" + data).hexdigest()
 
 
 @dataclass(eq=False)
@@ -262,6 +264,7 @@ class MemoryStream:
     """One end of a stream; frames wait at the reader's end until they are due."""
 
     peer: str
+    _reader: MemoryTransport
     _network: MemoryNetwork
     _outbox: trio.MemorySendChannel[tuple[float, bytes]]
     _inbox: trio.MemoryReceiveChannel[tuple[float, bytes]]
@@ -284,6 +287,7 @@ class MemoryStream:
         except (trio.EndOfChannel, trio.ClosedResourceError):
             raise RemoteProtocolError("stream", "closed by the peer") from None
         await trio.sleep_until(due)
+        self._reader.hear(self.peer)
         if len(frame) > max_bytes:
             raise RemoteProtocolError("oversize", f"a frame of {len(frame)} bytes, at most {max_bytes}")
         return frame
@@ -299,9 +303,9 @@ class MemoryStream:
         self._inbox.close()
 
 
-def _pair(network: MemoryNetwork, one: str, other: str) -> tuple[MemoryStream, MemoryStream]:
+def _pair(one: MemoryTransport, other: MemoryTransport) -> tuple[MemoryStream, MemoryStream]:
     there_send, there_receive = trio.open_memory_channel[tuple[float, bytes]](WINDOW)
     back_send, back_receive = trio.open_memory_channel[tuple[float, bytes]](WINDOW)
-    mine = MemoryStream(other, network, there_send, back_receive)
-    theirs = MemoryStream(one, network, back_send, there_receive)
+    mine = MemoryStream(other.peer_id, one, one._network, there_send, back_receive)
+    theirs = MemoryStream(one.peer_id, other, other._network, back_send, there_receive)
     return mine, theirs

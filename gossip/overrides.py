@@ -159,6 +159,11 @@ def keep_private(network: Any, key: bytes | None, door: Door) -> None:
     network.upgrader.upgrade_connection = agree_with_admitted
 
 
+def heard_at(muxed: Any) -> float:
+    """When the last byte came over a connection, in the seconds of ``trio.current_time``. Upstream: nothing tells."""
+    return float(muxed.secured_conn.conn.read_writer.read_write_closer.heard_at)
+
+
 def _host_of(raw: Any) -> str:
     """Upstream: ``get_remote_address`` knows IPv4 only."""
     try:

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import trio
 from libp2p.io.exceptions import IOException
 from libp2p.network.connection.exceptions import RawConnError
 from libp2p.network.connection.raw_connection import RawConnection
@@ -138,7 +139,8 @@ class CheckedConnection(RawConnection):  # type: ignore[misc]  # libp2p has no u
     """``raw`` under ``key`` (None is in the clear), which ends at once where the peer's is another.
 
     A wrong key makes noise of the first message, whose length is then anything: without the check each side
-    waits for the rest until it gives up. ``mismatch`` is what was wrong.
+    waits for the rest until it gives up. ``mismatch`` is what was wrong, ``heard_at`` when the
+    peer's last byte came, in the seconds of ``trio.current_time``.
     """
 
     def __init__(self, raw: Any, key: bytes | None) -> None:
@@ -148,6 +150,7 @@ class CheckedConnection(RawConnection):  # type: ignore[misc]  # libp2p has no u
         self._theirs: KeyStream | None = None
         self._greeted = False
         self._ahead = bytearray()
+        self.heard_at = trio.current_time()
         self.mismatch: KeyMismatch | None = None
 
     async def write(self, data: bytes) -> None:
@@ -168,6 +171,7 @@ class CheckedConnection(RawConnection):  # type: ignore[misc]  # libp2p has no u
             del self._ahead[:n]
             return taken
         data: bytes = await super().read(n)
+        self.heard_at = trio.current_time()
         return data if self._theirs is None else self._theirs.xor(data)
 
     async def _be_greeted(self) -> None:

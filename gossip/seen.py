@@ -1,19 +1,23 @@
 """A bounded memory of what was met."""
 
 from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
 
 
-class Seen:
+class Seen(Generic[Name]):
     """Remembers the last ``most`` names."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._names: OrderedDict[str, None] = OrderedDict()
+        self._names: OrderedDict[Name, None] = OrderedDict()
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._names
 
-    def add(self, name: str) -> bool:
+    def add(self, name: Name) -> bool:
         """True if the name is new."""
         if name in self._names:
             self._names.move_to_end(name)

@@ -45,7 +45,7 @@ PARENT_SECONDS = 2.0
 PUBLISH_SECONDS = 0.004
 #: A peer that failed so many syncs in a row is gone, or deaf: the network alone does not notice.
 MOST_FAILED = 2
-#: Newcomers are told of at once, but those of one moment together.
+#: A newcomer tells the swarm that it is here when it has met some of it.
 GREET_SECONDS = 1.0
 DIAL_SECONDS = 1.0
 #: Syncs and dials at a time, so that a slow peer holds up few others.
@@ -303,11 +303,14 @@ class Swarm:
                 nursery.start_soon(self._meet, peer)
 
     async def _meet(self, peer: str) -> None:
-        """Show that we are here. If we dialed, ask whom and what it knows, and then whether it still answers."""
+        """If we dialed, show that we are here and ask whom and what it knows, and then whether it still answers.
+        Only who was alone tells the whole swarm: else presences would grow with its connections.
+        """
         if self._gate.shuts_out(peer):
             await self._transport.disconnect(peer)
             return
-        self._news.set()
+        if len(self._transport.peers()) == 1:
+            self._news.set()
         if self._transport.peer_address(peer) is not None:
             self._want_sync(peer)
             await self._ask_present(peer)
@@ -327,28 +330,42 @@ class Swarm:
     async def _ask_present(self, peer: str) -> None:
         try:
             async with conversation(self._transport, peer, PRESENT) as stream:
-                _, wires = wire.checked(await wire.hear(stream, "present"), str, list)
-            for data in wires[:MOST_PASSED_ON]:
-                record = self._gate.open(wire.checked([data], bytes)[0])
-                if record.ephemeral:
-                    self._hear(record)
+                await wire.say(stream, "present", [self._own_presence().wire])
+                self._hear_present(await wire.hear(stream, "present"), MOST_PASSED_ON)
         except RemoteProtocolError as error:
             self._gate.reject(error, peer)
 
     async def _answer_present(self, stream: Stream) -> None:
+        try:
+            self._hear_present(await wire.hear(stream, "present"), 1)
+        except RemoteProtocolError as error:
+            self._gate.reject(error, stream.peer)
+            return
         records = self._live.present()
         some = self._rng.sample(records, min(MOST_PASSED_ON - 1, len(records)))
         await wire.say(stream, "present", [record.wire for record in (self._own_presence(), *some)])
+
+    def _hear_present(self, frame: list[Any], most: int) -> None:
+        """Raises RemoteProtocolError."""
+        _, wires = wire.checked(frame, str, list)
+        for data in wires[:most]:
+            record = self._gate.open(wire.checked([data], bytes)[0])
+            if record.ephemeral:
+                self._hear(record)
 
     def _own_presence(self) -> Record:
         return seal(self._identity, self._swarm_id, self._presence())
 
     async def _be_present(self) -> None:
-        """Say that we are here: soon after somebody has come, else at the swarm's pace."""
+        """Say that we are here: at the swarm's pace, and twice soon after we were alone."""
+        again = False
         while True:
-            with trio.move_on_after(self._live.interval * self._rng.uniform(0.75, 1.25)):
+            wait = SETTLED_SECONDS if again else self._live.interval
+            again = False
+            with trio.move_on_after(wait * self._rng.uniform(0.75, 1.25)):
                 await self._news.wait()
-            self._news = trio.Event()
+                self._news = trio.Event()
+                again = True
             await trio.sleep(GREET_SECONDS * self._rng.uniform(0.5, 1.0))
             if self._transport.peers():
                 await self.publish(self._own_presence())
@@ -361,7 +378,9 @@ class Swarm:
             await trio.sleep(DIAL_SECONDS * self._rng.uniform(0.75, 1.25))
 
     async def _explore(self) -> None:
-        """Meet another peer now and then, and part from one where there are plenty."""
+        """Meet another peer now and then, and part from one where there are plenty; but who calls on us in numbers
+        does not take the place of those whom we chose.
+        """
         while True:
             await trio.sleep(EXPLORE_SECONDS * self._rng.uniform(0.75, 1.25))
             if len(self._transport.peers()) >= ENOUGH:
@@ -369,7 +388,7 @@ class Swarm:
             dialed = [
                 peer for peer in self._transport.peers() if self._transport.peer_address(peer) is not None
             ]
-            if len(dialed) > PLENTY:
+            if len(self._transport.peers()) > PLENTY and len(dialed) > ENOUGH:
                 await self._transport.disconnect(self._rng.choice(dialed))
 
     async def _dial_one(self) -> None:

@@ -67,6 +67,10 @@ class Transport(Protocol):
         """Where we dialed a connected peer, None where it dialed us: an inbound address can't be dialed."""
         ...
 
+    def heard(self, peer: str) -> float:
+        """When anything of a connected peer last came, in the seconds of ``trio.current_time``."""
+        ...
+
     def arrivals(self) -> trio.MemoryReceiveChannel[str]:
         """Peer ids as they connect, from either side. One reader; what it leaves lying is dropped."""
         ...

@@ -20,14 +20,14 @@ PAGE_BYTES = 1024 * 1024
 MAX_FRAME_BYTES = PAGE_BYTES + 64 * 1024
 
 
-async def say(stream: Stream, *fields: Any) -> None:
+async def say(stream: Stream, *fields: Any, seconds: float = FRAME_SECONDS) -> None:
     """Send one frame. Raises RemoteProtocolError("stream")."""
-    await _send(stream, codec.encode(list(fields)))
+    await _send(stream, codec.encode(list(fields)), seconds)
 
 
-async def hear(stream: Stream, *expected: str) -> list[Any]:
+async def hear(stream: Stream, *expected: str, seconds: float = FRAME_SECONDS) -> list[Any]:
     """The next frame, of one of the expected sorts. Raises RemoteProtocolError."""
-    fields = codec.decode(await _receive(stream, MAX_FRAME_BYTES), max_bytes=MAX_FRAME_BYTES)
+    fields = codec.decode(await _receive(stream, MAX_FRAME_BYTES, seconds), max_bytes=MAX_FRAME_BYTES)
     if not isinstance(fields, list) or not fields or fields[0] not in expected:
         raise RemoteProtocolError("stream", f"expected {' or '.join(expected)}")
     return fields
@@ -63,16 +63,16 @@ def checked(fields: list[Any], *types: Any) -> list[Any]:
     return fields
 
 
-async def _send(stream: Stream, frame: bytes) -> None:
-    with trio.move_on_after(FRAME_SECONDS) as scope:
+async def _send(stream: Stream, frame: bytes, seconds: float = FRAME_SECONDS) -> None:
+    with trio.move_on_after(seconds) as scope:
         await stream.send(frame)
     if scope.cancelled_caught:
         raise RemoteProtocolError("stream", "the peer does not read")
 
 
-async def _receive(stream: Stream, max_bytes: int) -> bytes:
+async def _receive(stream: Stream, max_bytes: int, seconds: float = FRAME_SECONDS) -> bytes:
     frame = None
-    with trio.move_on_after(FRAME_SECONDS):
+    with trio.move_on_after(seconds):
         frame = await stream.receive(max_bytes)
     if frame is None:
         raise RemoteProtocolError("stream", "the peer is silent")

@@ -125,10 +125,12 @@ class Swarm:
         """What any of the live nodes holds."""
         return union(self.live)
 
-    def agrees(self, on: frozenset[str]) -> bool:
-        """Whether every live node holds these records, and all show the same incumbent."""
-        if not all(on <= member.held() for member in self.live):
-            return False
+    def hold(self, wanted: frozenset[str]) -> bool:
+        """Whether every live node holds these records."""
+        return all(wanted <= member.held() for member in self.live)
+
+    def agree(self) -> bool:
+        """Whether all show the same incumbent."""
         return len({json.dumps((member.status()["incumbent"] or {}).get("commit")) for member in self.live}) == 1
 
     def without(self, member: Member) -> bool:

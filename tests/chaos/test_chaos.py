@@ -35,7 +35,7 @@ def hive(tmp_path: Path) -> Iterator[Swarm]:
 
 
 def reached(hive: Swarm, wanted: frozenset[str]) -> bool:
-    return took(lambda: hive.agrees(wanted), LIMIT_SECONDS) is not None
+    return took(lambda: hive.hold(wanted) and hive.agree(), LIMIT_SECONDS) is not None
 
 
 def test_a_partition_parts_and_heals_and_the_bootstrap_may_die(hive: Swarm) -> None:

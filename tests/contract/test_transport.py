@@ -197,6 +197,19 @@ async def test_streams_carry_frames_of_any_size_both_ways(world: World) -> None:
             await stream.aclose()
 
 
+async def test_whatever_comes_of_a_peer_is_noted_with_its_time(world: World) -> None:
+    async with world.node(1) as one, world.node(2) as two:
+        one.handle("/echo/1", echo)
+        await join(two, one)
+        stream = await two.open(one.peer_id, "/echo/1")
+        before = trio.current_time()
+        with trio.fail_after(SECONDS):
+            await stream.send(b"hello")
+            await stream.receive(100)
+            assert before < two.heard(one.peer_id) <= trio.current_time()
+            await until(lambda: one.heard(two.peer_id) > before)
+
+
 async def test_a_frame_over_the_bound_is_refused(world: World) -> None:
     async with world.node(1) as one, world.node(2) as two:
         one.handle("/echo/1", echo)

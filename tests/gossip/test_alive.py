@@ -1,11 +1,10 @@
 """A peer that has frozen is noticed within fifteen seconds, from whichever side."""
 
-
 import pytest
 import trio
 
 from gossip import wire
-from gossip.alive import ALIVE, Alive
+from gossip.alive import ALIVE, SAY_SECONDS, Alive
 from gossip.memory import MemoryNetwork, MemoryTransport
 from gossip.transport import Stream
 from tests.gossip.members import identity
@@ -19,9 +18,14 @@ async def nobody(peer: str) -> None:
 
 
 async def deaf(stream: Stream) -> None:
-    """Takes the question and says nothing, as a stopped process does whose kernel still acknowledges."""
-    await wire.hear(stream, "alive?")
+    """Says nothing, as a stopped process does whose kernel still acknowledges."""
     await trio.sleep_forever()
+
+
+async def endless(stream: Stream) -> None:
+    while True:
+        await trio.sleep(SAY_SECONDS)
+        await stream.send(b"x")
 
 
 @pytest.fixture
@@ -31,19 +35,20 @@ def pair() -> tuple[MemoryTransport, MemoryTransport]:
     return one, other
 
 
-async def test_who_answers_is_kept(pair: tuple[MemoryTransport, MemoryTransport], autojump_clock: object) -> None:
+async def test_who_says_that_it_lives_is_kept(
+    pair: tuple[MemoryTransport, MemoryTransport], autojump_clock: object
+) -> None:
     one, other = pair
     await one.connect(other.addresses()[0])
-    asker, answerer = Alive(one, nobody), Alive(other, nobody)
-    other.handle(ALIVE, answerer.answer)
+    other.handle(ALIVE, Alive(other, nobody).answer)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(asker.watch, other.peer_id)
+        nursery.start_soon(Alive(one, nobody).watch, other.peer_id)
         await trio.sleep(600)
         nursery.cancel_scope.cancel()
     assert one.connected(other.peer_id)
 
 
-async def test_who_asked_notices_a_silent_answerer(
+async def test_who_dialed_notices_silence(
     pair: tuple[MemoryTransport, MemoryTransport], autojump_clock: object
 ) -> None:
     one, other = pair
@@ -55,18 +60,34 @@ async def test_who_asked_notices_a_silent_answerer(
     assert not one.connected(other.peer_id)
 
 
-async def test_who_is_asked_notices_when_the_questions_stop(
+async def test_who_was_dialed_notices_silence(
     pair: tuple[MemoryTransport, MemoryTransport], autojump_clock: object
 ) -> None:
     one, other = pair
     await one.connect(other.addresses()[0])
     other.handle(ALIVE, Alive(other, other.disconnect).answer)
     stream = await one.open(other.peer_id, ALIVE)
-    await wire.say(stream, "alive?")
-    await wire.hear(stream, "alive")
+    await wire.say(stream, "alive")
     began = trio.current_time()
     await until(lambda: not other.connected(one.peer_id), NOTICED_SECONDS)
-    assert trio.current_time() - began > 5.0
+    assert trio.current_time() - began > SAY_SECONDS
+
+
+async def test_who_is_busy_with_something_else_lives(
+    pair: tuple[MemoryTransport, MemoryTransport], autojump_clock: object
+) -> None:
+    """A large transfer on a slow link, behind which all else waits."""
+    one, other = pair
+    await one.connect(other.addresses()[0])
+    other.handle(ALIVE, deaf)
+    other.handle("/transfer", endless)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Alive(one, nobody).watch, other.peer_id)
+        stream = await one.open(other.peer_id, "/transfer")
+        for _ in range(30):
+            await stream.receive(1)
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() > 10 * NOTICED_SECONDS
 
 
 async def test_a_peer_that_does_not_speak_it_is_left_alone(
