@@ -6,8 +6,8 @@ Gossip may lose anything; sync brings it. Every loop here paces itself, and no p
 
 import logging
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import trio
@@ -328,30 +328,34 @@ class Swarm:
         await self._transport.disconnect(peer)
 
     async def _ask_present(self, peer: str) -> None:
-        try:
+        with self._counting(peer):
             async with conversation(self._transport, peer, PRESENT) as stream:
                 await wire.say(stream, "present", [self._own_presence().wire])
-                self._hear_present(await wire.hear(stream, "present"), MOST_PASSED_ON)
-        except RemoteProtocolError as error:
-            self._gate.reject(error, peer)
+                self._hear_present(await wire.hear(stream, "present"), peer, MOST_PASSED_ON)
 
     async def _answer_present(self, stream: Stream) -> None:
-        try:
-            self._hear_present(await wire.hear(stream, "present"), 1)
-        except RemoteProtocolError as error:
-            self._gate.reject(error, stream.peer)
-            return
-        records = self._live.present()
-        some = self._rng.sample(records, min(MOST_PASSED_ON - 1, len(records)))
-        await wire.say(stream, "present", [record.wire for record in (self._own_presence(), *some)])
+        with self._counting(stream.peer):
+            self._hear_present(await wire.hear(stream, "present"), stream.peer, 1)
+            records = self._live.present()
+            some = self._rng.sample(records, min(MOST_PASSED_ON - 1, len(records)))
+            await wire.say(stream, "present", [record.wire for record in (self._own_presence(), *some)])
 
-    def _hear_present(self, frame: list[Any], most: int) -> None:
-        """Raises RemoteProtocolError."""
+    def _hear_present(self, frame: list[Any], peer: str, most: int) -> None:
+        """Presences that a peer passes on, the wrong ones apart. Raises RemoteProtocolError for what is none."""
         _, wires = wire.checked(frame, str, list)
         for data in wires[:most]:
-            record = self._gate.open(wire.checked([data], bytes)[0])
-            if record.ephemeral:
-                self._hear(record)
+            with self._counting(peer):
+                record = self._gate.open(wire.checked([data], bytes)[0])
+                if record.ephemeral:
+                    self._hear(record)
+
+    @contextmanager
+    def _counting(self, peer: str) -> Iterator[None]:
+        """What a peer does wrong in the block ends the block, and is counted."""
+        try:
+            yield
+        except RemoteProtocolError as error:
+            self._gate.reject(error, peer)
 
     def _own_presence(self) -> Record:
         return seal(self._identity, self._swarm_id, self._presence())

@@ -2,7 +2,7 @@
 
 One side asks, both get all that the other has. Which records differ is found by ``protocol.reconcile``; then the ids
 in the ranges that differ are listed, and the records follow, both ways. A frame holds some hundred kilobytes of ids
-or a page of records, and nothing is kept of it but what was checked.
+or some records, and nothing is kept of it but what was checked.
 
 Each listing moves on, and brings as many records as were asked for: a peer that does otherwise ends the session, with
 RemoteProtocolError("sync"). Questions and listings are counted, and the caller bounds the time. A peer whose
@@ -31,7 +31,6 @@ import trio
 
 from gossip import wire
 from gossip.transport import Stream
-from protocol.codec import MAX_ENVELOPE_BYTES
 from protocol.errors import RemoteProtocolError
 from protocol.reconcile import (
     ID_BYTES,
@@ -50,8 +49,8 @@ from protocol.reconcile import (
 )
 
 SYNC = "/waggle/sync/2"
-#: Records of one frame: as many envelopes as fit, at most this many, so that a frame stays a page.
-BATCH_RECORDS = 1024
+#: Records of one frame: so many bytes, and the last one. On a slow link that carries much else, it comes in time.
+BATCH_BYTES = 16 * 1024
 #: Other tasks get a turn after so many records: a signature costs some 0.1 ms.
 TURN_RECORDS = 8
 
@@ -101,13 +100,13 @@ class Session:
         self.received = 0
 
     async def _send_records(self, ids: Iterable[bytes]) -> None:
-        """In batches of a page; a wire is read when its batch is made."""
+        """In batches; a wire is read when its batch is made."""
         batch: list[bytes] = []
         size = 0
         for one in self._held.wires(ids):
             batch.append(one)
             size += len(one)
-            if size > wire.PAGE_BYTES - MAX_ENVELOPE_BYTES or len(batch) == BATCH_RECORDS:
+            if size > BATCH_BYTES:
                 await wire.say(self._stream, "records", batch)
                 batch, size = [], 0
         if batch:

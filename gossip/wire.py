@@ -12,12 +12,12 @@ from gossip.transport import Stream
 from protocol import codec
 from protocol.errors import RemoteProtocolError
 
-#: A page takes this long on 35 KB/s; who is slower is not there.
+#: A page takes this long on 4 KB/s; who is slower is not there.
 FRAME_SECONDS = 30.0
-#: Large against a round trip, small against memory.
-PAGE_BYTES = 1024 * 1024
-#: A page with what stands around it.
-MAX_FRAME_BYTES = PAGE_BYTES + 64 * 1024
+#: Large against what stands around it, small against memory.
+PAGE_BYTES = 128 * 1024
+#: The largest frame of ours: two full lists of ids, in sync.
+MAX_FRAME_BYTES = 3 * PAGE_BYTES
 
 
 async def say(stream: Stream, *fields: Any, seconds: float = FRAME_SECONDS) -> None:

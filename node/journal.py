@@ -9,6 +9,7 @@ statements, also survives the loss of power: https://www.sqlite.org/pragma.html#
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +26,9 @@ VERSION = 1
 BUSY_SECONDS = 10.0
 #: Of records: a million with their diffs. What others say beyond is not kept, so that none can fill the disk.
 MAX_BYTES = 4 << 30
+#: Of one author's records: some 300,000 experiments. Kept are those that come first by (sequence, id), and not those
+#: that came first, so that nodes keep the same and need not offer each other the rest for ever.
+AUTHOR_BYTES = MAX_BYTES // 16
 #: Peers that are worth a try after a restart; the longest unheard are forgotten.
 MAX_PEERS = 200
 IN_MEMORY = ":memory:"
@@ -35,10 +39,10 @@ CREATE TABLE records (
     position INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     author BLOB NOT NULL,
-    sequence INTEGER,
+    sequence INTEGER NOT NULL,
     wire BLOB NOT NULL
 );
-CREATE INDEX records_by_author ON records (author, sequence);
+CREATE INDEX records_by_author ON records (author, sequence, id);
 CREATE TABLE flights (
     "commit" TEXT NOT NULL, origin TEXT NOT NULL, "index" INTEGER NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY ("commit", origin, "index")
@@ -68,7 +72,7 @@ class Journal:
 
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self._path = path
-        self._size: int | None = None
+        self._sizes: Counter[bytes] | None = None
         try:
             self._db = _connect(path, read_only)
             self._prepare(read_only)
@@ -119,9 +123,27 @@ class Journal:
     @property
     def size(self) -> int:
         """Bytes of all records, as they were sent."""
-        if self._size is None:
-            self._size = int(self._db.execute("SELECT coalesce(sum(length(wire)), 0) FROM records").fetchone()[0])
-        return self._size
+        return self.sizes.total()
+
+    @property
+    def sizes(self) -> Counter[bytes]:
+        """The same, by author."""
+        if self._sizes is None:
+            found = self._db.execute("SELECT author, sum(length(wire)) FROM records GROUP BY author")
+            self._sizes = Counter(dict(found))
+        return self._sizes
+
+    def last_within(self, author: bytes, most: int) -> tuple[int, str]:
+        """(sequence, id) of an author's last record of those before which there are fewer than ``most`` bytes."""
+        sequence, name = self._db.execute(_LAST_WITHIN, (author, most)).fetchone()
+        return sequence, name
+
+    def trim(self, author: bytes, most: int) -> int:
+        """Drop what comes after ``last_within``; how many that were."""
+        with self._db:
+            dropped = self._db.execute(_TRIM, (author, *self.last_within(author, most))).rowcount
+        self._sizes = None
+        return dropped
 
     def append_own(self, record: Record, flight: Flight | None = None) -> None:
         """Keep a statement of ours for good, and with it the end of its experiment."""
@@ -150,14 +172,12 @@ class Journal:
         return 0 if last is None else last + 1
 
     def _insert(self, record: Record) -> bool:
-        said = record.statement
-        sequence = said.sequence if isinstance(said, Result | Note | Verdict) else None
-        row = (record.id, record.author, sequence, record.wire)
+        row = (record.id, record.author, sequence_of(record), record.wire)
         done = self._db.execute(
             "INSERT OR IGNORE INTO records (id, author, sequence, wire) VALUES (?, ?, ?, ?)", row
         )
-        if done.rowcount > 0 and self._size is not None:
-            self._size += len(record.wire)
+        if done.rowcount > 0 and self._sizes is not None:
+            self._sizes[record.author] += len(record.wire)
         return done.rowcount > 0
 
     # experiments in flight
@@ -228,8 +248,21 @@ class Journal:
             self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
 
 
+_LAST_WITHIN = """
+SELECT sequence, id FROM (
+    SELECT sequence, id, sum(length(wire)) OVER (ORDER BY sequence, id) - length(wire) AS before
+    FROM records WHERE author = ?
+) WHERE before < ? ORDER BY sequence DESC, id DESC LIMIT 1
+"""
+_TRIM = "DELETE FROM records WHERE author = ? AND (sequence, id) > (?, ?)"
 _END = 'DELETE FROM flights WHERE "commit" = ? AND origin = ? AND "index" = ?'
 _FORGET = "DELETE FROM peers WHERE peer NOT IN (SELECT peer FROM peers ORDER BY heard_ms DESC LIMIT ?)"
+
+
+def sequence_of(record: Record) -> int:
+    """An author's own number of a record; -1 for a kind that we do not know."""
+    said = record.statement
+    return said.sequence if isinstance(said, Result | Note | Verdict) else -1
 
 
 def _connect(path: Path | str, read_only: bool) -> sqlite3.Connection:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import trio
 
-from node.journal import MAX_BYTES, Flight, Journal
+from node.journal import AUTHOR_BYTES, MAX_BYTES, Flight, Journal, sequence_of
 from node.snapshot import Chronicle
 from protocol.errors import RemoteProtocolError
-from protocol.identity import Identity
+from protocol.identity import Identity, peer_id
 from protocol.ledger import Ledger
 from protocol.records import Record, open_record, seal
 from protocol.rules import Rules
@@ -44,6 +44,7 @@ class Records:
         self.chronicle = Chronicle(identity.public_key)
         self.changed = Signal()
         self._full = False
+        self._last: dict[bytes, tuple[int, str]] = {}
         self._swarm_id = swarm_id
         self._replay()
         self._sequence = journal.next_sequence(identity.public_key)
@@ -66,9 +67,8 @@ class Records:
 
         Raises RemoteProtocolError where it breaks a rule, or there is no room.
         """
-        if self.journal.size + len(record.wire) > MAX_BYTES and self.ledger.get(record.id) is None:
-            self._warn_full()
-            raise RemoteProtocolError("full", f"the journal holds {MAX_BYTES >> 20} MiB already")
+        if self.ledger.get(record.id) is None:
+            self._check_room(record)
         if not self.ledger.add(record):
             return False
         self.journal.append(record)
@@ -83,19 +83,35 @@ class Records:
         self._follow(record)
         return record
 
-    def _warn_full(self) -> None:
-        if not self._full:
-            self._full = True
-            log.warning("the journal holds %d MiB: no more records of others are kept", MAX_BYTES >> 20)
+    def _check_room(self, record: Record) -> None:
+        """Raises RemoteProtocolError("full") for what comes after an author's quota, or does not fit at all."""
+        author, size = record.author, len(record.wire)
+        held = self.journal.sizes[author]
+        if held >= AUTHOR_BYTES:
+            if author not in self._last:
+                self._last[author] = self.journal.last_within(author, AUTHOR_BYTES)
+                log.warning("%s has said %d MiB: no more of it is kept", record.peer_id, AUTHOR_BYTES >> 20)
+            # What comes before the last is kept, and at the next start drives out as much behind it.
+            if (sequence_of(record), record.id) > self._last[author] or held + size > 2 * AUTHOR_BYTES:
+                raise RemoteProtocolError("full", f"{AUTHOR_BYTES >> 20} MiB of this author are held already")
+        if self.journal.size + size > MAX_BYTES:
+            if not self._full:
+                self._full = True
+                log.warning("the journal holds %d MiB: no more records of others are kept", MAX_BYTES >> 20)
+            raise RemoteProtocolError("full", f"the journal holds {MAX_BYTES >> 20} MiB already")
 
     def _follow(self, record: Record) -> None:
         self.chronicle.add(record)
         if record.author == self.me:
-            self._sequence = max(self._sequence, _sequence_of(record) + 1)
+            self._sequence = max(self._sequence, sequence_of(record) + 1)
         self.changed.send()
 
     def _replay(self) -> None:
         begun = time.monotonic()
+        for author, size in list(self.journal.sizes.items()):
+            if size > AUTHOR_BYTES and author != self.me:
+                dropped = self.journal.trim(author, AUTHOR_BYTES)
+                log.warning("%d records of %s are over its quota", dropped, peer_id(author))
         for wire in self.journal.wires():
             try:
                 record = open_record(wire, self._swarm_id)
@@ -106,8 +122,3 @@ class Records:
             self.chronicle.add(record)
         if len(self.ledger):
             log.info("%d records read in %.1f s", len(self.ledger), time.monotonic() - begun)
-
-
-def _sequence_of(record: Record) -> int:
-    said = record.statement
-    return said.sequence if isinstance(said, Result | Note) else -1

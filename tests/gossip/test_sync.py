@@ -102,7 +102,7 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "LEAF_IDS", 2)
     monkeypatch.setattr(reconcile, "MOST_IDS", 4)
     monkeypatch.setattr(reconcile, "MOST_RANGES", 5)
-    monkeypatch.setattr(sync, "BATCH_RECORDS", 3)
+    monkeypatch.setattr(sync, "BATCH_BYTES", 20)
 
 
 @pytest.mark.usefixtures("small_ranges")

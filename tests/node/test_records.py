@@ -1,15 +1,21 @@
 """The ledger in memory and the journal on disk, in step and bounded."""
 
+import contextlib
 import logging
+import random
+from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
 from node import records as records_module
-from node.journal import Journal
+from node.journal import Journal, sequence_of
 from node.records import Records
+from protocol import codec
 from protocol.commits import CommitScheme
 from protocol.errors import RemoteProtocolError
+from protocol.records import Record
 from protocol.rules import Rules
 from protocol.statements import Note
 from tests.node.statements import SWARM, identity, result
@@ -51,3 +57,38 @@ def test_a_full_journal_takes_our_own_alone(
     note = records.tell(Note(1000, 0, "my own", ()))
     assert set(records.ledger.ids()) == {first.id, note.id}
     assert len(records.journal) == 2
+
+
+def test_of_one_author_the_same_is_kept_whatever_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes hear a flood in two orders, and sync until neither takes anything of the other's."""
+    flood = [result(PEER, SCHEME, 1.0, index=number, sequence=number // 2) for number in range(40)]
+    other = result(identity(3), SCHEME, 1.0)
+    quota = 7 * len(flood[0].wire)
+    monkeypatch.setattr(records_module, "AUTHOR_BYTES", quota)
+    ordered = sorted(flood, key=lambda one: (sequence_of(one), one.id))
+    before = accumulate((len(one.wire) for one in ordered), initial=0)
+    wanted = {one.id for one, size in zip(ordered, before, strict=False) if size < quota}
+
+    def node(name: str, heard: Iterable[Record]) -> Records:
+        records = held(Journal(tmp_path / name))
+        for one in (*heard, other):
+            with contextlib.suppress(RemoteProtocolError):
+                records.take(one)
+        records.journal.close()
+        return held(Journal(tmp_path / name))
+
+    shuffled = flood[:]
+    random.Random(1).shuffle(shuffled)
+    for name, heard in (("up", flood), ("down", flood[::-1]), ("any", shuffled)):
+        once = node(name, heard)
+        assert once.journal.sizes[PEER.public_key] < quota + codec.MAX_ENVELOPE_BYTES
+        again = node(name, flood)  # what others still offer
+        assert set(again.ledger.ids()) == wanted | {other.id}, name
+
+
+def test_what_we_say_ourselves_has_no_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records_module, "AUTHOR_BYTES", 1)
+    records = held(Journal(tmp_path / "journal.db"))
+    told = [records.tell(Note(1000, number, "my own", ())) for number in range(3)]
+    records.journal.close()
+    assert set(held(Journal(tmp_path / "journal.db")).ledger.ids()) == {one.id for one in told}

@@ -29,6 +29,8 @@ NUMBERS = Path(__file__).parents[1] / "programs" / "numbers"
 BUDGET_SECONDS = 60.0
 #: The clock of the simulated world begins here, in milliseconds since 1970.
 EPOCH_MS = 1_800_000_000_000
+#: One-way seconds to choose from: drawing them anew is half of a large simulation's time.
+DRAWN = [math.ceil(100 * internet(random.Random(number))) / 100 for number in range(4096)]
 #: Virtual seconds within which a swarm that has stopped working must agree.
 PATIENCE = 3600
 
@@ -54,7 +56,7 @@ class Member:
 
 def latency(rng: random.Random) -> float:
     """As between strangers, in steps of 10 ms: what comes at one moment costs the scheduler one turn."""
-    return math.ceil(100 * internet(rng)) / 100
+    return rng.choice(DRAWN)
 
 
 def now_ms() -> int:
