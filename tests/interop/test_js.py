@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,8 @@ async def peer(folder: Path) -> AsyncIterator[JavaScript]:
     command = ["node", "peer.mjs", SWARM_ID.hex()]
     made = JavaScript()
     async with trio.open_nursery() as nursery:
-        process = await nursery.start(
-            lambda task_status: trio.run_process(
-                command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, task_status=task_status
-            )
-        )
+        run = partial(trio.run_process, command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = await nursery.start(run)
         nursery.start_soon(made.listen, process.stdout)
         await until(lambda: bool(made.of("listening")), SECONDS)
         yield made
