@@ -162,6 +162,14 @@ class Gate:
         if strikes >= STRIKES:
             self.shut_out(peer)
 
+    @contextmanager
+    def counting(self, peer: str) -> Iterator[None]:
+        """What a peer does wrong in the block ends the block, and is counted."""
+        try:
+            yield
+        except RemoteProtocolError as error:
+            self.reject(error, peer)
+
     def refuse(self, record_id: str, error: RemoteProtocolError) -> None:
         """Remember a record that we will not take, so that it is not fetched again."""
         if error.reason not in _LATER:

@@ -6,8 +6,8 @@ Gossip may lose anything; sync brings it. Every loop here paces itself, and no p
 
 import logging
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import trio
@@ -20,6 +20,7 @@ from gossip.fetch import fetch_asset, serve_assets
 from gossip.gate import Gate
 from gossip.hello import conversation, serve_hello
 from gossip.live import Live
+from gossip.present import PRESENT, SETTLED_SECONDS, Presences
 from gossip.sync import SYNC, Answerer, Asker, Held
 from gossip.transport import ConnectError, Inbox, Stream, Transport
 from protocol.errors import RemoteProtocolError
@@ -28,7 +29,6 @@ from protocol.records import Claim, Presence, Record, Result, seal
 
 log = logging.getLogger(__name__)
 
-PRESENT = "/waggle/present/1"
 #: Longer than a burst of gossip takes, short against an experiment.
 SYNC_SECONDS = 60.0
 #: A newcomer's whole ledger on a slow line; who takes longer begins again where it stopped.
@@ -37,24 +37,18 @@ SESSION_SECONDS = 600.0
 MOST_SESSIONS = 8
 #: Syncs that wait for their turn; more peers than that are asked by the minute.
 MOST_WAITING = 64
-#: Gossip has a newcomer in its mesh some heartbeats after it came.
-SETTLED_SECONDS = 5.0
 #: Between two syncs for records whose parent is missing: the one that runs may bring the others' parents too.
 PARENT_SECONDS = 2.0
 #: Own messages at most this fast: a peer's queue of them holds some hundreds.
 PUBLISH_SECONDS = 0.004
 #: A peer that failed so many syncs in a row is gone, or deaf: the network alone does not notice.
 MOST_FAILED = 2
-#: A newcomer tells the swarm that it is here when it has met some of it.
-GREET_SECONDS = 1.0
 DIAL_SECONDS = 1.0
 #: Syncs and dials at a time, so that a slow peer holds up few others.
 WORKERS = 2
 #: Well connected, we still dial one more peer this often and give up another: else two halves of a swarm,
 #: each well connected, would never meet again.
 EXPLORE_SECONDS = 60.0
-#: Presences that are passed on to one who asks: enough to be well connected at once.
-MOST_PASSED_ON = 64
 
 
 class Store(Protocol):
@@ -93,7 +87,6 @@ class Swarm:
         self._store = store
         self._swarm_id = swarm_id
         self._identity = identity
-        self._presence = presence
         self._rng = rng
         self._topic = f"waggle/{swarm_id.hex()}"
         self._held = Held(store.ids, store.get)
@@ -105,12 +98,15 @@ class Swarm:
         self._alive = Alive(transport, self._give_up)
         self._book = AddressBook(transport.peer_id, rng)
         self._book.keep(known)
+        self._presences = Presences(
+            transport, self._gate, self._live, self._book, lambda: seal(identity, swarm_id, presence()),
+            self.publish, rng,
+        )  # fmt: skip
         self._sessions = trio.CapacityLimiter(MOST_SESSIONS)
         self._served: set[str] = set()
         self._to_sync, self._syncs = trio.open_memory_channel[str](MOST_WAITING)
         self._waiting: set[str] = set()
         self._failed: dict[str, int] = {}
-        self._news = trio.Event()
         self._parent_due = 0.0
 
     # what a node uses
@@ -120,11 +116,11 @@ class Swarm:
         serve_hello(self._transport, self._store.hello, self._store.program)
         serve_assets(self._transport, self._store.asset)
         self._transport.handle(SYNC, self._answer_sync)
-        self._transport.handle(PRESENT, self._answer_present)
+        self._transport.handle(PRESENT, self._presences.answer)
         self._transport.handle(ALIVE, self._alive.answer)
         inbox = await self._transport.subscribe(self._topic, self._validate)
         async with trio.open_nursery() as nursery:
-            for loop in (self._greet, self._sync_now_and_then, self._be_present, self._explore):
+            for loop in (self._greet, self._sync_now_and_then, self._presences.run, self._explore):
                 nursery.start_soon(loop)
             for _ in range(WORKERS):
                 nursery.start_soon(self._sync)
@@ -184,14 +180,9 @@ class Swarm:
             with suppress(RemoteProtocolError):  # counted where it is raised
                 record = self._gate.open(data)
                 if record.ephemeral:
-                    self._hear(record)
+                    self._presences.hear(record)
                 elif await self._ingest(record, forwarder):
                     self._seek_parent(record, forwarder)
-
-    def _hear(self, record: Record) -> None:
-        self._live.hear(record)
-        if isinstance(record.statement, Presence):
-            self._book.hear(record.peer_id, record.statement.addresses)
 
     async def _ingest(self, record: Record, peer: str) -> bool:
         """Keep a record that was opened. Raises RemoteProtocolError, counted."""
@@ -303,17 +294,14 @@ class Swarm:
                 nursery.start_soon(self._meet, peer)
 
     async def _meet(self, peer: str) -> None:
-        """If we dialed, show that we are here and ask whom and what it knows, and then whether it still answers.
-        Only who was alone tells the whole swarm: else presences would grow with its connections.
-        """
+        """If we dialed, show that we are here and ask whom and what it knows, and then whether it still lives."""
         if self._gate.shuts_out(peer):
             await self._transport.disconnect(peer)
             return
-        if len(self._transport.peers()) == 1:
-            self._news.set()
+        self._presences.met()
         if self._transport.peer_address(peer) is not None:
             self._want_sync(peer)
-            await self._ask_present(peer)
+            await self._presences.ask(peer)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sync_again, peer)
                 await self._alive.watch(peer)
@@ -326,53 +314,6 @@ class Swarm:
     async def _give_up(self, peer: str) -> None:
         log.info("%s does not answer any more", peer)
         await self._transport.disconnect(peer)
-
-    async def _ask_present(self, peer: str) -> None:
-        with self._counting(peer):
-            async with conversation(self._transport, peer, PRESENT) as stream:
-                await wire.say(stream, "present", [self._own_presence().wire])
-                self._hear_present(await wire.hear(stream, "present"), peer, MOST_PASSED_ON)
-
-    async def _answer_present(self, stream: Stream) -> None:
-        with self._counting(stream.peer):
-            self._hear_present(await wire.hear(stream, "present"), stream.peer, 1)
-            records = self._live.present()
-            some = self._rng.sample(records, min(MOST_PASSED_ON - 1, len(records)))
-            await wire.say(stream, "present", [record.wire for record in (self._own_presence(), *some)])
-
-    def _hear_present(self, frame: list[Any], peer: str, most: int) -> None:
-        """Presences that a peer passes on, the wrong ones apart. Raises RemoteProtocolError for what is none."""
-        _, wires = wire.checked(frame, str, list)
-        for data in wires[:most]:
-            with self._counting(peer):
-                record = self._gate.open(wire.checked([data], bytes)[0])
-                if record.ephemeral:
-                    self._hear(record)
-
-    @contextmanager
-    def _counting(self, peer: str) -> Iterator[None]:
-        """What a peer does wrong in the block ends the block, and is counted."""
-        try:
-            yield
-        except RemoteProtocolError as error:
-            self._gate.reject(error, peer)
-
-    def _own_presence(self) -> Record:
-        return seal(self._identity, self._swarm_id, self._presence())
-
-    async def _be_present(self) -> None:
-        """Say that we are here: at the swarm's pace, and twice soon after we were alone."""
-        again = False
-        while True:
-            wait = SETTLED_SECONDS if again else self._live.interval
-            again = False
-            with trio.move_on_after(wait * self._rng.uniform(0.75, 1.25)):
-                await self._news.wait()
-                self._news = trio.Event()
-                again = True
-            await trio.sleep(GREET_SECONDS * self._rng.uniform(0.5, 1.0))
-            if self._transport.peers():
-                await self.publish(self._own_presence())
 
     async def _dial(self) -> None:
         """Dial whom we know or heard of until we are well connected."""

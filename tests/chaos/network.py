@@ -22,6 +22,8 @@ TOOLS = ("ip", "iptables", "tc")
 COMMAND_SECONDS = 20.0
 #: A user's own network can't be met: nothing leads out of the namespaces.
 NETWORK = "10.77.0."
+#: Behind every router the same, as at home.
+ROUTER, INNER = "192.168.77.1", "192.168.77.2"
 MOST_HOSTS = 200
 #: What a slowed link sends at once: some full frames, as a router would.
 BURST_BYTES = 16 * 1024
@@ -92,6 +94,23 @@ class Network:
         _ip(host.namespace, "link", "set", "eth0", "up")
         self.plug(host.port)
         return host
+
+    def behind_nat(self) -> "Host":
+        """A host that reaches others from a router's address, and that none can dial. Its own address is private."""
+        router = self.host()
+        inner = Host(self, router.number, inner=True)
+        _add_namespace(inner.namespace)
+        _run("ip", "link", "add", "eth0", "netns", inner.namespace, "type", "veth",
+             "peer", "name", "inner", "netns", router.namespace)  # fmt: skip
+        for host, device, address in ((router, "inner", ROUTER), (inner, "eth0", inner.address)):
+            _ip(host.namespace, "addr", "add", f"{address}/24", "dev", device)
+            _ip(host.namespace, "link", "set", device, "up")
+        _ip(inner.namespace, "route", "add", "default", "via", ROUTER)
+        _run("ip", "netns", "exec", router.namespace, "sysctl", "-q", "net.ipv4.ip_forward=1")
+        router.iptables("-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
+        for chain in ("INPUT", "FORWARD"):
+            router.iptables("-A", chain, "-i", "eth0", "-m", "state", "--state", "NEW", "-j", "DROP")
+        return inner
 
     def plug(self, port: str) -> None:
         _ip(self.hub, "link", "set", port, "master", "bridge", "up")
@@ -165,14 +184,16 @@ class Host:
 
     network: Network
     number: int
+    #: behind the router that has this number too
+    inner: bool = False
 
     @property
     def namespace(self) -> str:
-        return f"{self.network.prefix}-{self.number}"
+        return f"{self.network.prefix}-{self.number}{'-inner' if self.inner else ''}"
 
     @property
     def address(self) -> str:
-        return f"{NETWORK}{self.number}"
+        return INNER if self.inner else f"{NETWORK}{self.number}"
 
     @property
     def port(self) -> str:
@@ -211,7 +232,7 @@ def namespaces(prefix: str = "wg-") -> list[str]:
 
 def _sweep() -> None:
     """Remove what was left by a run that was killed with no time to do so."""
-    for prefix in {name.rpartition("-")[0] for name in namespaces()}:
+    for prefix in {"-".join(name.split("-")[:2]) for name in namespaces()}:
         number = prefix.removeprefix("wg-")
         if number.isdigit() and not Path("/proc", number).exists():
             remove(prefix)

@@ -87,11 +87,15 @@ class Swarm:
 
     def start(self, count: int, program: Path, *options: str) -> None:
         """So many nodes: the first is the others' bootstrap."""
-        for number in range(count):
+        self.start_at([self.net.host() for _ in range(count)], program, *options)
+
+    def start_at(self, hosts: Sequence[Host], program: Path, *options: str) -> None:
+        """A node at each host."""
+        for host in hosts:
+            number = len(self.members)
             join = ("--join", self.members[0].running.address) if self.members else ()
-            seed = ("--seed", str(number))
-            self._launch(f"node{number}", self.net.host(), "--program", str(program), "--listen", LISTEN,
-                         *seed, *join, *options)  # fmt: skip
+            self._launch(f"node{number}", host, "--program", str(program), "--listen", LISTEN,
+                         "--seed", str(number), *join, *options)  # fmt: skip
             if number == 0:
                 self._up(self.members[0])
         for member in self.members[1:]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gossip import alive, fetch, hello, swarm, sync
+from gossip import alive, fetch, hello, present, sync
 from protocol import codec, reconcile, statements
 from protocol.diffs import apply_diff, decompress
 from protocol.records import Kind, Record, open_record
@@ -54,7 +54,7 @@ def test_the_page_has_every_field(kind: str) -> None:
 
 
 def test_the_page_names_every_protocol_and_bound() -> None:
-    for protocol in (hello.HELLO, hello.PROGRAM, fetch.FETCH, swarm.PRESENT, sync.SYNC, alive.ALIVE):
+    for protocol in (hello.HELLO, hello.PROGRAM, fetch.FETCH, present.PRESENT, sync.SYNC, alive.ALIVE):
         assert f"`{protocol}`" in PAGE
     for module in (codec, statements, reconcile):
         for name in [name for name in vars(module) if name.startswith(("MAX_", "MOST_", "LEAF_"))]:

@@ -18,7 +18,8 @@ from gossip.fetch import FETCH
 from gossip.gate import BURST, STRIKES
 from gossip.hello import HELLO, PROGRAM, fetch_program
 from gossip.libp2p_transport import MOST_STREAMS, Libp2pTransport, open_transport
-from gossip.swarm import MOST_SESSIONS, PRESENT
+from gossip.present import PRESENT
+from gossip.swarm import MOST_SESSIONS
 from gossip.sync import SYNC
 from gossip.transport import MAX_MESSAGE_BYTES, ConnectError
 from protocol.errors import RemoteProtocolError
