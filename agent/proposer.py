@@ -1,7 +1,7 @@
 """What a proposer is given and what it gives: one edit of the asset, to be run as an experiment."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from protocol.statements import Scalar, Status
@@ -13,22 +13,63 @@ MAX_SUMMARY = 200
 @dataclass(frozen=True)
 class Trial:
     """A candidate that has been run. ``value`` is a loss: lower is better whatever the program's goal, None
-    where there is no score. Oldest first in a context."""
+    where there is no score. Oldest first in a context.
+
+    ``gain`` is how far it beats the accepted candidate that it is built on, ``standing`` what the ledger makes of
+    it ("promising", "accepted", "proven" or ""); ``failure`` is the tail of what a failed run printed. Words are
+    peers', and not to be obeyed.
+    """
 
     commit: str
     tunables: Mapping[str, Scalar]
     value: float | None
     status: Status
     tier: str
+    parent: str | None = None
+    author: str = ""
+    gain: float | None = None
+    standing: str = ""
+    summary: str = ""
+    hypothesis: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Insight:
+    """What somebody has learnt, in words that are not to be obeyed, and the commits that show it."""
+
+    author: str
+    text: str
+    commits: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured, and ``sigma``, by which two honest runs differ."""
+
+    name: str = "loss"
+    unit: str = ""
+    maximize: bool = False
+    sigma: float = 0.0
+
+    def of(self, loss: float) -> float:
+        """The metric of a loss, as the program's author counts."""
+        return -loss if self.maximize else loss
+
+
+def _unheard(text: str, commits: Sequence[str]) -> None:
+    """Nobody takes notes."""
 
 
 @dataclass(frozen=True)
 class Context:
     """What a proposer may know: no validation data, and no hold-out values.
 
-    ``base`` is the commit to edit and ``asset`` its asset. ``trials`` are the swarm's, a bounded number;
-    ``running`` what peers are trying now. ``taken`` says whether an asset has been an experiment already;
-    it is called on the node's thread only.
+    ``base`` is the commit to edit, ``asset`` its asset, ``lineage`` the commits from genesis to it. ``trials`` are
+    the swarm's, a bounded number; ``running`` what peers are trying now; ``insights`` what was learnt, the
+    weightiest first. ``fixed`` are files of the program that tell how the asset is used. ``taken`` says whether an
+    asset has been an experiment already, ``note`` tells the swarm what was learnt, and from which commits; both
+    are called on the node's thread only.
     """
 
     program_text: str
@@ -40,6 +81,11 @@ class Context:
     running: Sequence[Mapping[str, Scalar]]
     taken: Callable[[bytes], bool]
     seed: int
+    metric: Metric = Metric()
+    lineage: Sequence[str] = ()
+    insights: Sequence[Insight] = ()
+    fixed: Mapping[str, bytes] = field(default_factory=dict)
+    note: Callable[[str, Sequence[str]], None] = _unheard
 
 
 @dataclass(frozen=True)
@@ -49,6 +95,10 @@ class Edit:
     asset: bytes
     summary: str
     hypothesis: str = ""
+
+
+class UnavailableError(Exception):
+    """A proposer that can't be had now; the text says why, in one line."""
 
 
 class Proposer(Protocol):

@@ -11,10 +11,11 @@ from typing import Protocol
 
 import trio
 
-from agent.proposer import Context, Trial
+from agent.proposer import Context
 from agent.tunables import read_tunables
 from node.apply import Assets, UnavailableError
 from node.bars import Bars
+from node.brief import Brief
 from node.choose import Action, Choice, View, choose, common_base, reason_to_stop, search_base
 from node.holdout import drift
 from node.journal import Flight
@@ -40,8 +41,6 @@ IDLE_SECONDS = 5.0
 RETRY_MS = 60_000
 #: The swarm must hear of these at once; losing edits travel by reconciliation only (DESIGN section 8).
 TOLD_AT_ONCE = frozenset({Origin.BASELINE, Origin.REPLICATION, Origin.CONFIRMATION})
-#: What a proposer is shown: enough for a search model, little enough to read in a moment.
-MAX_TRIALS = 400
 
 
 class Swarm(Protocol):
@@ -70,6 +69,7 @@ class Loop:
         self._spec = parts.program.spec
         self._tier = parts.trainer.device.tier
         self._bars = Bars(records, foreign=options.foreign)
+        self._brief = Brief(parts, records)
         self._thinker = Thinker(parts.proposer, self._context, records.changed)
         self._rebased = parts.journal.rebases()
         self._begun = 0
@@ -82,6 +82,7 @@ class Loop:
         """Work until it is enough, and say why it is."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._thinker.run)
+            nursery.start_soon(self._tell_notes)
             await self._resume()
             async with trio.open_nursery() as lanes:
                 for _ in range(self._options.lanes):
@@ -286,6 +287,12 @@ class Loop:
         if standing or flight.origin in TOLD_AT_ONCE:
             await self._swarm.publish(record)
 
+    async def _tell_notes(self) -> None:
+        while True:
+            for note in self._brief.to_publish():
+                await self._swarm.publish(note)
+            await self._records.changed.wait(IDLE_SECONDS)
+
     def _warn_of_drift(self) -> None:
         commit = drift(self._records.ledger, self._tier)
         if commit and commit not in self._drifted:
@@ -329,28 +336,19 @@ class Loop:
             base=base.commit,
             asset=asset,
             tier=self._tier,
-            trials=self._trials(),
+            trials=self._brief.trials(),
             running=[
                 *(claim.tunables for _, claim in self._swarm.claims()),
                 *(tunables for _, tunables in self._running.values()),
             ],
             taken=self._taken,
             seed=run_seed(base.commit, self._records.me, Origin.AGENT, self._options.seed + self._asked),
+            metric=self._brief.metric,
+            lineage=self._records.ledger.lineage(base.commit),
+            insights=self._brief.insights(),
+            fixed=self._brief.fixed,
+            note=self._brief.note,
         )
-
-    def _trials(self) -> list[Trial]:
-        """The latest candidates of my tier, oldest first; hold-outs are no business of a proposer's."""
-        trials: dict[str, Trial] = {}
-        for record in self._records.latest():
-            result = record.result
-            if result is not None and result.tier == self._tier and result.commit not in trials:
-                value = self._records.ledger.value(result.commit, self._tier)
-                trials[result.commit] = Trial(
-                    result.commit, result.tunables, value, result.status, result.tier
-                )
-            if len(trials) == MAX_TRIALS:
-                break
-        return list(trials.values())[::-1]
 
     def _taken(self, asset: bytes) -> bool:
         """Whether this asset has been an experiment, of whatever parent."""

@@ -1,0 +1,223 @@
+"""Claude as a proposer, by the Messages API: it is shown the asset and a digest of the ledger, and answers by tools.
+
+No tool beyond ``edit``, ``note`` and ``give_up`` exists, and none runs anything: whatever a peer's text talks a model
+into, an asset comes of it that is checked and runs in the sandbox like every other.
+https://platform.claude.com/docs/en/api/messages
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import anthropic
+from anthropic import AsyncAnthropic
+from anthropic.types import Message, MessageParam, TextBlockParam, ToolResultBlockParam, Usage
+
+from agent.budget import Budget, ProposalSpentError, SpentError
+from agent.digest import MAX_FAILURE, quoted
+from agent.edits import EditError, check, replace_blocks
+from agent.prompt import TOOLS, question, system
+from agent.proposer import MAX_SUMMARY, Context, Edit, Trial, UnavailableError
+from protocol.statements import MAX_TEXT_BYTES, Status
+from protocol.text import one_line
+
+log = logging.getLogger(__name__)
+
+#: A current model that is quick enough for five-minute experiments; ``--model`` takes any other.
+MODEL = "claude-sonnet-5-5"
+#: An edit of the whole asset of the built-in program, and room for thoughts.
+MAX_ANSWER_TOKENS = 16_000
+#: Calls for one proposal: an edit that does not fit goes back with the reason so often.
+MOST_CALLS = 6
+#: Times that an edit whose run crashed may be mended.
+MOST_MENDS = 2
+#: By the SDK, with its own back-off, on 408, 409, 429, 5xx and connections that fail.
+RETRIES = 4
+#: Of an answer that streams, without a word.
+SILENT_SECONDS = 120.0
+CRASHED = (Status.CRASHED, Status.TIMED_OUT, Status.REJECTED)
+
+
+class Meter(Protocol):
+    """Counts tokens by kind: input, output, cache_read, cache_write."""
+
+    def __call__(self, kind: str, tokens: int) -> None: ...
+
+
+@dataclass
+class _Attempt:
+    """What was proposed last, which may crash."""
+
+    base: str
+    asset: str
+    edit: Edit
+    mends: int = 0
+
+
+class Claude:
+    """``client`` is the SDK's. Raises UnavailableError where the service can't be had or the budget is spent."""
+
+    name = "claude"
+
+    def __init__(
+        self, client: AsyncAnthropic, budget: Budget, meter: Meter = lambda kind, tokens: None, model: str = MODEL
+    ) -> None:
+        self._client = client.with_options(max_retries=RETRIES, timeout=SILENT_SECONDS)
+        self._budget = budget
+        self._meter = meter
+        self._model = model
+        self._proposed: set[bytes] = set()
+        self._attempts: list[_Attempt] = []
+
+    async def propose(self, context: Context) -> Edit | None:
+        crashed = self._crashed(context)
+        start = context.asset.decode("utf-8", "replace") if crashed is None else crashed[0].asset
+        more = "" if crashed is None else _mending(*crashed)
+        edit = await self._ask(context, start, more)
+        if edit is not None:
+            self._proposed.add(edit.asset)
+            mends = 0 if crashed is None else crashed[0].mends + 1
+            self._attempts.append(_Attempt(context.base, edit.asset.decode(), edit, mends))
+            del self._attempts[:-MOST_CALLS]
+        return edit
+
+    def _crashed(self, context: Context) -> tuple[_Attempt, Trial] | None:
+        """The latest edit of ours whose run crashed, where it may still be mended; it is then forgotten."""
+        for attempt in self._attempts[::-1]:
+            for trial in context.trials[::-1]:
+                ours = (trial.parent, trial.summary) == (attempt.base, attempt.edit.summary)
+                if ours and trial.status in CRASHED and attempt.base == context.base and attempt.mends < MOST_MENDS:
+                    self._attempts.remove(attempt)
+                    return attempt, trial
+        return None
+
+    async def _ask(self, context: Context, start: str, more: str) -> Edit | None:
+        self._budget.begin()
+        messages: list[MessageParam] = [{"role": "user", "content": question(context, start, more)}]
+        for _ in range(MOST_CALLS):
+            try:
+                answer = await self._call(system(context), messages)
+            except ProposalSpentError as error:
+                log.info("no edit: %s", error)
+                return None
+            except SpentError as error:
+                raise UnavailableError(str(error)) from None
+            replies: list[ToolResultBlockParam] = []
+            for call in answer.content:
+                if call.type != "tool_use":
+                    continue
+                reply: ToolResultBlockParam = {"type": "tool_result", "tool_use_id": call.id, "content": "noted"}
+                try:
+                    if answer.stop_reason == "max_tokens":
+                        raise EditError(f"your answer was cut off at {MAX_ANSWER_TOKENS} tokens: make it shorter")
+                    edit = self._carry_out(context, start, call.name, call.input)
+                    if edit is not None or call.name == "give_up":
+                        return edit
+                except EditError as error:
+                    log.info("sent back to the model: %s", one_line(str(error), MAX_SUMMARY))
+                    reply |= {"content": str(error), "is_error": True}
+                replies.append(reply)
+            messages += _turn(answer, replies)
+        log.info("no edit that can be run in %d answers", MOST_CALLS)
+        return None
+
+    async def _call(self, prefix: list[TextBlockParam], messages: list[MessageParam]) -> Message:
+        """Raises SpentError and UnavailableError."""
+        self._budget.check(len(str(prefix)) + len(str(messages)), MAX_ANSWER_TOKENS)
+        try:
+            async with self._client.messages.stream(
+                model=self._model, max_tokens=MAX_ANSWER_TOKENS, system=prefix, messages=messages, tools=TOOLS
+            ) as stream:
+                answer = await stream.get_final_message()
+        except anthropic.APIError as error:
+            raise UnavailableError(_why(error)) from None
+        self._count(answer.usage)
+        if answer.stop_reason is None:
+            raise UnavailableError("the answer was cut off")
+        return answer
+
+    def _count(self, usage: Usage) -> None:
+        counted = {
+            "input": usage.input_tokens, "output": usage.output_tokens,
+            "cache_read": usage.cache_read_input_tokens or 0, "cache_write": usage.cache_creation_input_tokens or 0,
+        }  # fmt: skip
+        for kind, tokens in counted.items():
+            self._meter(kind, tokens)
+        self._budget.spend(sum(counted.values()))
+
+    def _carry_out(self, context: Context, start: str, name: str, given: object) -> Edit | None:
+        """What a tool call does: an edit, or None for all others. Raises EditError where it can't be done."""
+        values = given if isinstance(given, dict) else {}
+        if name == "note":
+            commits = values.get("commits")
+            cited = [str(one) for one in commits] if isinstance(commits, list) else []
+            context.note(str(values.get("text", ""))[:MAX_TEXT_BYTES], list(_full(cited, context)))
+            return None
+        if name == "give_up":
+            log.info("the model gives up: %s", one_line(str(values.get("reason", "")), MAX_SUMMARY))
+            return None
+        if name != "edit":
+            raise EditError(f"there is no tool {name!r}")
+        return self._edit(context, start, values)
+
+    def _edit(self, context: Context, start: str, values: Mapping[str, Any]) -> Edit:
+        whole, blocks = values.get("whole_file"), values.get("blocks")
+        if isinstance(whole, str) and whole.strip() and not blocks:
+            text = whole if whole.endswith("\n") else whole + "\n"
+        else:
+            text = replace_blocks(start, list(_pairs(blocks)))
+        asset = check(text, context.asset_name)
+        if asset == context.asset:
+            raise EditError("the asset is as it was")
+        if asset in self._proposed or context.taken(asset):
+            raise EditError("this asset has been an experiment already: propose another")
+        summary = one_line(str(values.get("summary", "")), MAX_SUMMARY)
+        hypothesis = one_line(str(values.get("hypothesis", "")), MAX_TEXT_BYTES // 4)
+        return Edit(asset, summary or "an edit by a model", hypothesis)
+
+
+def _turn(answer: Message, replies: list[ToolResultBlockParam]) -> list[MessageParam]:
+    """The answer and what is said to it, for the next call; nothing of an answer that was empty."""
+    if not answer.content:
+        return []
+    said: list[MessageParam] = [{"role": "assistant", "content": answer.content}]
+    return [*said, {"role": "user", "content": replies or "Answer with a tool."}]
+
+
+def _pairs(blocks: object) -> Iterator[tuple[str, str]]:
+    """Raises EditError for what are no blocks."""
+    if not isinstance(blocks, list):
+        raise EditError("expected blocks or whole_file")
+    for block in blocks:
+        if not isinstance(block, dict) or not all(isinstance(block.get(key), str) for key in ("search", "replace")):
+            raise EditError("a block has a search and a replace, both strings")
+        yield block["search"], block["replace"]
+
+
+def _full(cited: list[str], context: Context) -> Iterator[str]:
+    """Commits by the short ids that a model was shown."""
+    for short in cited:
+        yield from (trial.commit for trial in context.trials if len(short) >= 7 and trial.commit.startswith(short))
+
+
+def _mending(attempt: _Attempt, trial: Trial) -> str:
+    tail = "\n".join(quoted(trial.failure[-3 * MAX_FAILURE :]))
+    return (
+        f"The asset above is your last edit, whose run {trial.status.value}. Its output ended:\n{tail}\n"
+        "Mend it, with an edit of the asset above, or replace it as a whole with another idea.\n"
+    )
+
+
+def _why(error: anthropic.APIError) -> str:
+    """In one line, for the user."""
+    match error:
+        case anthropic.AuthenticationError() | anthropic.PermissionDeniedError():
+            return "the service does not accept ANTHROPIC_API_KEY"
+        case anthropic.APITimeoutError():
+            return "the service does not answer in time"
+        case anthropic.APIConnectionError():
+            return "the service can't be reached"
+        case anthropic.APIStatusError():
+            return f"the service answered {error.status_code}: {one_line(error.message, MAX_SUMMARY)}"
+    return one_line(str(error), MAX_SUMMARY)

@@ -1,0 +1,161 @@
+"""Any program as a proposer: it edits the asset in a folder of its own, and the asset alone is taken.
+
+The folder has program.md, the asset, the fixed files that tell how it is used, ``results.tsv`` and ``LEDGER.md``. The
+command may write ``NOTE.md``: its first line says what was changed, the rest is told to the swarm as what was learnt.
+It runs with the user's own environment and network, since programs such as Claude Code need both; where validation and
+hold-out data lie is hidden from it.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import trio
+
+from agent.digest import digest, table
+from agent.proposer import MAX_SUMMARY, Context, Edit
+from protocol.diffs import MAX_ASSET_BYTES, count_lines, make_diff
+from protocol.statements import MAX_TEXT_BYTES
+from protocol.text import one_line
+
+log = logging.getLogger(__name__)
+
+#: An agent of today takes some minutes for an edit that it has thought about.
+SECONDS = 900.0
+#: Letters of LEDGER.md: some ten pages.
+LEDGER_LETTERS = 40_000
+#: A command that fails so often in a row is left alone for a while: it will not do better at once.
+FAILURES, PAUSE_SECONDS = 3, 300.0
+#: Of what it prints, the end is kept for the log.
+MAX_OUTPUT = 4096
+END_SECONDS = 5.0
+
+#: The command line that runs another one without some folders.
+Hide = Callable[[Sequence[str]], Sequence[str]]
+
+
+class Command:
+    """``command`` is given to the shell; ``hide`` wraps it. ``scratch`` holds its folders, one at a time."""
+
+    name = "command"
+
+    def __init__(self, command: str, hide: Hide, scratch: Path, seconds: float = SECONDS) -> None:
+        self._command = command
+        self._hide = hide
+        self._scratch = scratch
+        self._seconds = seconds
+        self._failed = 0
+
+    async def propose(self, context: Context) -> Edit | None:
+        """None where the command fails, takes too long, or leaves an asset that is no new one."""
+        with tempfile.TemporaryDirectory(prefix="proposal-", dir=self._scratch) as folder:
+            worktree = Path(folder)
+            await trio.to_thread.run_sync(lay_out, worktree, context)
+            why = await self._run(worktree)
+            asset = None if why else _read(worktree / context.asset_name, MAX_ASSET_BYTES)
+            said = _read(worktree / "NOTE.md", MAX_TEXT_BYTES) or b""
+        if not why:
+            why = _wrong(asset, context)
+        if why or asset is None:
+            await self._fail(why)
+            return None
+        self._failed = 0
+        first, _, rest = said.decode("utf-8", "replace").strip().partition("\n")
+        if rest.strip():
+            context.note(rest.strip(), [context.base])
+        return Edit(asset, one_line(first.lstrip("# "), MAX_SUMMARY) or _described(asset, context), "")
+
+    async def _fail(self, why: str) -> None:
+        self._failed += 1
+        log.warning("no edit by the command: %s", why)
+        if self._failed >= FAILURES:
+            log.warning("it failed %d times in a row: asked again in %g s", self._failed, PAUSE_SECONDS)
+            await trio.sleep(PAUSE_SECONDS)
+
+    async def _run(self, worktree: Path) -> str:
+        """Why it failed, "" where it did not."""
+        output = bytearray()
+        async with _started(self._hide(["/bin/sh", "-c", self._command]), worktree) as process:
+            assert process.stdout is not None
+            code: int | None = None
+            with trio.move_on_after(self._seconds) as limit:
+                async with trio.lowlevel.FdStream(os.dup(process.stdout.fileno())) as printed:
+                    async for piece in printed:
+                        output[:] = (output + piece)[-MAX_OUTPUT:]
+                code = await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)  # type: ignore[call-arg]
+        tail = one_line(output.decode("utf-8", "replace"))[-200:]
+        log.debug("the command printed: %s", tail)
+        if limit.cancelled_caught:
+            return f"it took more than {self._seconds:g} seconds"
+        return f"it ended with status {code}: {tail}" if code else ""
+
+
+def lay_out(worktree: Path, context: Context) -> None:
+    """The files that a command finds."""
+    files = {
+        **context.fixed,
+        "program.md": context.program_text.encode(),
+        "results.tsv": table(context).encode(),
+        "LEDGER.md": digest(context, LEDGER_LETTERS).encode(),
+        context.asset_name: context.asset,
+    }
+    for name, data in files.items():
+        path = worktree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+@contextlib.asynccontextmanager
+async def _started(command: Sequence[str], worktree: Path) -> AsyncIterator["subprocess.Popen[bytes]"]:
+    """Of its session nothing is left at the end."""
+    process = _popen(command, worktree)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with trio.CancelScope(shield=True), trio.move_on_after(END_SECONDS):
+            await trio.to_thread.run_sync(process.wait)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _popen(command: Sequence[str], worktree: Path) -> "subprocess.Popen[bytes]":
+    """In a session of its own; by this thread, since what ends with its parent ends with the parent's thread."""
+    return subprocess.Popen(
+        command, cwd=worktree, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def _read(path: Path, most: int) -> bytes | None:
+    """A plain file's bytes, None for anything else: the command may have put a link there."""
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(opened, "rb") as file:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            return None
+        data = file.read(most + 1)
+    return data if len(data) <= most else None
+
+
+def _wrong(asset: bytes | None, context: Context) -> str:
+    """Why an asset can't be run, "" where it can."""
+    if asset is None:
+        return f"{context.asset_name} is no plain file of at most {MAX_ASSET_BYTES} bytes any more"
+    if asset == context.asset:
+        return f"it left {context.asset_name} as it was"
+    return "this asset has been an experiment already" if context.taken(asset) else ""
+
+
+def _described(asset: bytes, context: Context) -> str:
+    added, removed = count_lines(make_diff(context.asset, asset, context.asset_name))
+    return f"an edit by a command: {added} lines added, {removed} removed"

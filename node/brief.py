@@ -1,0 +1,135 @@
+"""What a proposer may know: the ledger as trials and insights, without hold-outs; and what it tells the swarm."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+
+from agent.proposer import Insight, Metric, Trial
+from node.outcome import clip
+from node.parts import Parts
+from node.records import Records
+from node.snapshot import first_run, level
+from protocol.records import Record
+from protocol.statements import MAX_CITES, MAX_TEXT_BYTES, Note, Scalar
+from protocol.text import one_line
+
+log = logging.getLogger(__name__)
+
+#: What a proposer is shown: enough for a search model, little enough to read in a moment.
+MAX_TRIALS = 400
+MAX_INSIGHTS = 50
+#: Letters of a peer id that tell peers apart; its first dozen are the same for all.
+PEER_LETTERS = 8
+#: Two notes that share this much of their words say the same.
+SAME_WORDS = 0.8
+#: Files that tell how the asset is used; data that a program brings along is not shown.
+MAX_FIXED_BYTES = 64 * 1024
+
+
+class Brief:
+    """Of one node, at the time of asking."""
+
+    def __init__(self, parts: Parts, records: Records) -> None:
+        self._records = records
+        self._ledger = records.ledger
+        self._spec = parts.program.spec
+        self._tier = parts.trainer.device.tier
+        self._clock_ms = parts.clock_ms
+        self._told: list[Record] = []
+        self.fixed = {
+            path: data
+            for path, data in parts.program.files.items()
+            if path.endswith(".py") and path not in (self._spec.asset, self._spec.evaluator)
+            and len(data) <= MAX_FIXED_BYTES
+        }  # fmt: skip
+
+    @property
+    def metric(self) -> Metric:
+        maximize = self._spec.goal == "maximize"
+        return Metric(self._spec.metric_name, self._spec.unit, maximize, self._ledger.sigma(self._tier))
+
+    def trials(self) -> list[Trial]:
+        """The latest candidates of my tier, oldest first."""
+        trials: dict[str, Trial] = {}
+        for record in self._records.latest():
+            result = record.result
+            if result is not None and result.tier == self._tier and result.commit not in trials:
+                trials[result.commit] = self._trial(result.commit, result.tunables)
+            if len(trials) == MAX_TRIALS:
+                break
+        return list(trials.values())[::-1]
+
+    def _trial(self, commit: str, tunables: Mapping[str, Scalar]) -> Trial:
+        standing = self._ledger.standing(commit, self._tier)
+        run = first_run(self._ledger, commit)
+        assert run is not None
+        said = run.result
+        return Trial(
+            commit, tunables, None if standing is None else standing.value, said.status, self._tier,
+            parent=said.parent, author=short_peer(self._records.ledger.get(run.record_id)),
+            gain=None if standing is None else standing.gain, standing=level(standing), summary=said.summary,
+            hypothesis=said.hypothesis, failure=said.failure,
+        )  # fmt: skip
+
+    def insights(self) -> list[Insight]:
+        """What was noted, that of the largest effects first; one of those that say the same."""
+        kept: list[tuple[float, Insight, frozenset[str]]] = []
+        for record in self._records.latest():
+            note = record.statement
+            if not isinstance(note, Note):
+                continue
+            words = frozenset(note.text.lower().split())
+            if not words or any(_same(words, other) for _, _, other in kept):
+                continue
+            commits = list(self._cited(note))
+            kept.append((self._effect(commits), Insight(short_peer(record), note.text, commits), words))
+            if len(kept) == MAX_INSIGHTS:
+                break
+        kept.sort(key=lambda one: -one[0])
+        return [insight for _, insight, _ in kept]
+
+    def note(self, text: str, commits: Sequence[str]) -> None:
+        """Keep what was learnt, citing the first run of each commit; what was said before is not said again."""
+        text = clip("\n".join(filter(None, map(one_line, text.splitlines()))), MAX_TEXT_BYTES)
+        words = frozenset(text.lower().split())
+        if not words or any(_same(words, other) for other in self._noted()):
+            return
+        runs = [run for commit in commits if (run := first_run(self._ledger, commit)) is not None]
+        cites = tuple(dict.fromkeys(run.record_id for run in runs))[:MAX_CITES]
+        note = Note(self._clock_ms(), self._records.sequence, text, cites)
+        self._told.append(self._records.tell(note))
+        log.info("noted: %s", one_line(text, 200))
+
+    def to_publish(self) -> list[Record]:
+        """Notes that the swarm has not been told of."""
+        told, self._told = self._told, []
+        return told
+
+    def _noted(self) -> Iterator[frozenset[str]]:
+        for record in self._records.latest():
+            if isinstance(record.statement, Note):
+                yield frozenset(record.statement.text.lower().split())
+
+    def _cited(self, note: Note) -> Iterator[str]:
+        for name in note.cites:
+            record = self._ledger.get(name)
+            if record is not None and record.result is not None:
+                yield record.result.commit
+
+    def _effect(self, commits: Sequence[str]) -> float:
+        """The largest gain or loss among what a note is about; a failure tells as much as one sigma."""
+        effects = [-inf]
+        for commit in commits:
+            standing = self._ledger.standing(commit, self._tier)
+            known = standing is not None and standing.gain is not None
+            effects.append(abs(standing.gain or 0.0) if known and standing else self._ledger.sigma(self._tier))
+        return max(effects)
+
+
+def short_peer(record: Record | None) -> str:
+    return "" if record is None else record.peer_id[-PEER_LETTERS:]
+
+
+def _same(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Jaccard's index: https://en.wikipedia.org/wiki/Jaccard_index"""
+    return len(one & other) >= SAME_WORDS * len(one | other)

@@ -1,0 +1,45 @@
+"""A command of the user's own, which may do all that the user may, but does not see some folders."""
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from protocol.errors import UserError
+
+#: The command line that runs another one so.
+Hide = Callable[[Sequence[str]], Sequence[str]]
+
+
+def hiding(hidden: Sequence[Path], shown: Path) -> Hide:
+    """``hidden`` folders are empty for a command; ``shown``, which may lie in one of them, is there. All its processes
+    end with it, and with us.
+
+    Raises UserError where this machine can't do that.
+    """
+    if sys.platform == "darwin":
+        return _seatbelt(hidden, shown)
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise UserError(
+            "without bubblewrap a command could read the validation data: install it (Debian and Ubuntu: apt install"
+            " bubblewrap), or take the risk with --unsafe-no-sandbox"
+        )
+    prefix = [
+        bwrap, "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent",
+        *(part for path in hidden if path.exists() for part in ("--tmpfs", str(path.resolve()))),
+        "--bind", str(shown.resolve()), str(shown.resolve()), "--",
+    ]  # fmt: skip
+    return lambda command: [*prefix, *command]
+
+
+def unhidden(command: Sequence[str]) -> Sequence[str]:
+    """For who took the risk."""
+    return command
+
+
+def _seatbelt(hidden: Sequence[Path], shown: Path) -> Hide:
+    """Not tested on a Mac."""
+    denied = " ".join(f'(subpath "{path.resolve()}")' for path in hidden)
+    profile = f'(version 1)(allow default)(deny file-read* {denied})(allow file-read* (subpath "{shown.resolve()}"))'
+    return lambda command: ["sandbox-exec", "-p", profile, *command]
