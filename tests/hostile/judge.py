@@ -177,7 +177,8 @@ class Scene:
             state[str(path)] = (hashlib.sha256(path.read_bytes()).hexdigest(), _rights(path))
         for cached in (Path(trainer_package.__file__).parent / "inside").glob("__pycache__/*"):
             state[str(cached)] = hashlib.sha256(cached.read_bytes()).hexdigest()
-        state["mounts"] = Path("/proc/self/mountinfo").read_text().count("\n")
+        mounted = Path("/proc/self/mountinfo").read_text().splitlines()
+        state["mounts"] = sum("/run/netns" not in line for line in mounted)  # other tests have networks of their own
         pid, running = self.victim.pid, self.victim.poll() is None
         state["the victim"] = running and (
             _status(pid, "State") not in ("T (stopped)", "t (tracing stop)"), _status(pid, "TracerPid"),
