@@ -27,14 +27,14 @@ class ProposalSpentError(SpentError):
 
 
 class Budget:
-    """``clock`` gives seconds."""
+    """``clock`` gives seconds, ``total`` is what was spent before."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: Limits, clock: Callable[[], float], total: int = 0) -> None:
         self._limits = limits
         self._clock = clock
         self._spent: deque[tuple[float, int]] = deque()
         self._proposal = 0
-        self.total = 0
+        self.total = total
 
     def begin(self) -> None:
         """Another proposal."""

@@ -142,9 +142,9 @@ class Claude:
             "input": usage.input_tokens, "output": usage.output_tokens,
             "cache_read": usage.cache_read_input_tokens or 0, "cache_write": usage.cache_creation_input_tokens or 0,
         }  # fmt: skip
+        self._budget.spend(sum(counted.values()))
         for kind, tokens in counted.items():
             self._meter(kind, tokens)
-        self._budget.spend(sum(counted.values()))
 
     def _carry_out(self, context: Context, start: str, name: str, given: object) -> Edit | None:
         """What a tool call does: an edit, or None for all others. Raises EditError where it can't be done."""

@@ -5,6 +5,7 @@ The environment is read here, once, and nowhere else:
     WAGGLE_HOME       the node's folder; default $XDG_DATA_HOME/waggledance, ~/.local/share/waggledance
     WAGGLE_CACHE      prepared data, shared by all homes; default $XDG_CACHE_HOME/waggledance, ~/.cache/waggledance
     WAGGLE_BOOTSTRAP  addresses to begin with besides those of --join, between blanks or commas
+    ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL  for --agent claude
 """
 
 import argparse
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from node.config import (
-    AGENTS,
     DEFAULT_LISTEN,
     DEVICES,
     LOG_ROWS,
+    Agent,
     Command,
     Doctor,
     Http,
@@ -54,13 +55,25 @@ def parse(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> C
 
 
 def _start(values: dict[str, Any]) -> Start:
+    environment = values.pop("environment")
     values["listen"] = () if values.pop("no_listen") else _some(values["listen"])
-    values["join"] = (*(values["join"] or ()), *_bootstrap(values.pop("bootstrap"), values.pop("environment")))
+    values["join"] = (*(values["join"] or ()), *_bootstrap(values.pop("bootstrap"), environment))
+    values["agent"] = _thinker(values, environment)
     values["announce"] = () if values.pop("no_announce") else _some(values["announce"])
     values["public"] = values.pop("no_swarm_key")
     values["allow"] = () if values.pop("allow_all") else _some(values["allow"])
     values["verbosity"] = values.pop("verbose") - values.pop("quiet")
     return Start(**values)
+
+
+def _thinker(values: dict[str, Any], environment: Mapping[str, str]) -> Agent:
+    kind, command = values["agent"]
+    return Agent(
+        kind, command, seconds=values.pop("agent_seconds"), model=values.pop("model"),
+        tokens_a_proposal=values.pop("max_tokens_per_proposal"), tokens_an_hour=values.pop("max_tokens_per_hour"),
+        tokens=values.pop("max_tokens"), fallback=not values.pop("no_fallback"),
+        key=environment.get("ANTHROPIC_API_KEY", ""), base_url=environment.get("ANTHROPIC_BASE_URL", ""),
+    )  # fmt: skip
 
 
 def _join(values: dict[str, Any]) -> Join:
@@ -170,7 +183,7 @@ def _node_options() -> argparse.ArgumentParser:
         "--http", metavar="HOST:PORT", type=_http, default=Start.http,
         help=f"status page, API and metrics (default {Start.http}, or another port where that is taken)",
     )  # fmt: skip
-    add("--agent", choices=AGENTS, default="local", help="who thinks of the next edit (default local)")
+    _add_agent(options)
     add("--seed", metavar="N", type=_natural, default=0, help="of the choices this node makes")
     add("--max-experiments", metavar="N", type=_natural, help="then only serve peers")
     add(
@@ -183,6 +196,21 @@ def _node_options() -> argparse.ArgumentParser:
     volume.add_argument("-v", "--verbose", action="store_const", const=1, default=0, help="say more")
     volume.add_argument("-q", "--quiet", action="store_const", const=1, default=0, help="say warnings only")
     return options
+
+
+def _add_agent(options: argparse.ArgumentParser) -> None:
+    agent = options.add_argument_group("who thinks of the next edit")
+    add = agent.add_argument
+    add(
+        "--agent", metavar="AGENT", type=_agent, default=("", ""),
+        help="local, claude, or 'command: CMD', which edits the asset in a folder (default: as before, else local)",
+    )  # fmt: skip
+    add("--model", metavar="MODEL", help="of claude")
+    add("--agent-seconds", metavar="N", type=_positive, help="that a command may take (default 900)")
+    add("--max-tokens", metavar="N", type=_natural, help="of claude, in all (default: no limit)")
+    add("--max-tokens-per-hour", metavar="N", type=_natural, help="default: no limit")
+    add("--max-tokens-per-proposal", metavar="N", type=_natural, help="default 200000")
+    add("--no-fallback", action="store_true", help="don't search locally while claude can't be had")
 
 
 def _add_private(options: argparse.ArgumentParser) -> None:
@@ -296,6 +324,21 @@ def _peer_id(text: str) -> str:
     except RemoteProtocolError:
         raise argparse.ArgumentTypeError(f"expected a peer id, such as 12D3KooW…, got {text!r}") from None
     return text
+
+
+def _agent(text: str) -> tuple[str, str]:
+    kind, _, command = text.partition(":")
+    if kind == "command" and command.strip():
+        return kind, command.strip()
+    if text in ("local", "claude"):
+        return text, ""
+    raise argparse.ArgumentTypeError(f"expected local, claude or 'command: CMD', got {text!r}")
+
+
+def _positive(text: str) -> float:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text!r}")
+    return float(text)
 
 
 def _natural(text: str) -> int:

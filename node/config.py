@@ -1,14 +1,15 @@
 """What the user asked for: one frozen value for each command; arguments.py makes them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from agent.budget import Limits
 
 #: Taken by a node that was not told where to listen, and has not listened anywhere before.
 DEFAULT_LISTEN = "/ip4/0.0.0.0/tcp/4001"
 #: For this machine only: whoever wants it elsewhere says so.
 DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT = "127.0.0.1", 8420
-AGENTS = ("local",)
 DEVICES = ("cpu", "cuda", "mps")
 #: What ``waggle log`` shows unless told otherwise.
 LOG_ROWS = 20
@@ -24,6 +25,32 @@ class Http:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Who thinks of the next edit: ``kind`` is local, claude or command, "" for who did before; ``command`` is given
+    to the shell, and takes ``seconds`` at most.
+
+    Tokens are bounded for one proposal, in an hour and in all; ``fallback`` is whether local search takes over
+    where the model can't be had. What is None is as before, or the proposer's default.
+    """
+
+    kind: str = ""
+    command: str = ""
+    seconds: float | None = None
+    model: str | None = None
+    tokens_a_proposal: int | None = None
+    tokens_an_hour: int | None = None
+    tokens: int | None = None
+    fallback: bool = True
+    key: str = field(default="", repr=False)
+    base_url: str = ""
+
+    @property
+    def limits(self) -> Limits:
+        proposal = Limits.proposal if self.tokens_a_proposal is None else self.tokens_a_proposal
+        return Limits(proposal, self.tokens_an_hour, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -46,7 +73,7 @@ class Start:
     announce: tuple[str, ...] | None = None
     mdns: bool | None = None
     http: Http = Http(DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, False)
-    agent: str = "local"
+    agent: Agent = Agent()
     seed: int = 0
     max_experiments: int | None = None
     lanes: int | None = 1

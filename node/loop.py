@@ -70,7 +70,7 @@ class Loop:
         self._tier = parts.trainer.device.tier
         self._bars = Bars(records, foreign=options.foreign)
         self._brief = Brief(parts, records)
-        self._thinker = Thinker(parts.proposer, self._context, records.changed)
+        self._thinker = Thinker(parts.proposer, self._context, records.changed, parts.meters)
         self._rebased = parts.journal.rebases()
         self._begun = 0
         self._asked = 0
@@ -138,8 +138,11 @@ class Loop:
                     await self._rebase(choice.commit, choice.base)
             case Action.ASK if (idea := self._thinker.take()) is not None:
                 await self._try(idea, choice.base)
-            case _:
+            case action:
+                begun = trio.current_time()
                 await self._records.changed.wait(IDLE_SECONDS)
+                cause = "proposer" if action is Action.ASK else "nothing to do"
+                self._parts.meters.idle(cause, trio.current_time() - begun)
 
     @contextmanager
     def _engaged(self, commit: str) -> Iterator[None]:

@@ -23,6 +23,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_TIERS = 32
 CLOCKS = ("cpu", "wall", "overhead")
 REBASE_OUTCOMES = ("merged", "conflict", "known")
+TOKENS = ("input", "output", "cache_read", "cache_write")
+PROPOSALS = ("edit", "none")
+CAUSES = ("proposer", "nothing to do")
 #: A message that was rejected for what no list foresees.
 OTHER = "other"
 
@@ -46,6 +49,10 @@ METRICS = (
     ),
     Metric("replications_total", "counter", "", (), "Replications of candidates that this node has run"),
     Metric("rebases_total", "counter", "", ("outcome",), "Own wins that this node tried to carry over"),
+    Metric("proposals_total", "counter", "", ("outcome",), "Times that the proposer was asked, by what came of it"),
+    Metric("proposer_seconds_total", "counter", "seconds", (), "Time that the proposer took"),
+    Metric("proposer_tokens_total", "counter", "tokens", ("kind",), "Tokens of a language model, cache reads apart"),
+    Metric("idle_seconds_total", "counter", "seconds", ("cause",), "Time of lanes without an experiment, all together"),
     Metric("rejected_total", "counter", "", ("reason",), "What peers sent wrong, by reason"),
     Metric("global_best", "gauge", "the program's", (), "The best that two authors share or that I ran"),
     Metric("incumbent", "gauge", "the program's", ("tier",), "The best accepted candidate of a tier"),
@@ -86,6 +93,10 @@ class Metrics:
         self._replications = counters["replications_total"]
         self._rebases = counters["rebases_total"]
         self._rejected = counters["rejected_total"]
+        self._proposals = counters["proposals_total"]
+        self._proposer_seconds = counters["proposer_seconds_total"]
+        self._tokens = counters["proposer_tokens_total"]
+        self._idle = counters["idle_seconds_total"]
         self._gauges = _Gauges()
         self._registry.register(self._gauges)
         self._begin()
@@ -96,6 +107,9 @@ class Metrics:
             self._seconds.labels(clock)
         for outcome in REBASE_OUTCOMES:
             self._rebases.labels(outcome)
+        for labels, counter in ((TOKENS, self._tokens), (PROPOSALS, self._proposals), (CAUSES, self._idle)):
+            for label in labels:
+                counter.labels(label)
         for reason in (*sorted(REASONS), OTHER):
             self._rejected.labels(reason)
 
@@ -117,6 +131,18 @@ class Metrics:
 
     def replication(self) -> None:
         self._replications.inc()
+
+    def tokens(self, kind: str, tokens: int) -> None:
+        self._tokens.labels(kind if kind in TOKENS else OTHER).inc(tokens)
+
+    def thought(self, seconds: float, *, edit: bool) -> None:
+        """The proposer was asked, and took so long."""
+        self._proposals.labels(PROPOSALS[not edit]).inc()
+        self._proposer_seconds.inc(seconds)
+
+    def idle(self, cause: str, seconds: float) -> None:
+        """A lane had no experiment: it waited for the proposer, or there was nothing to do."""
+        self._idle.labels(cause if cause in CAUSES else OTHER).inc(seconds)
 
     # how it stands
 

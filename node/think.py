@@ -3,7 +3,10 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import trio
+
 from agent.proposer import Context, Edit, Proposer
+from node.parts import Meters
 from node.records import Signal
 
 #: A proposer that had nothing to propose is asked again after this long, or when a record comes.
@@ -22,11 +25,12 @@ class Thinker:
     """Keeps one idea ahead. ``context`` gives what the proposer may know now, or None without a base."""
 
     def __init__(
-        self, proposer: Proposer, context: Callable[[], Awaitable[Context | None]], changed: Signal
+        self, proposer: Proposer, context: Callable[[], Awaitable[Context | None]], changed: Signal, meters: Meters
     ) -> None:
         self._proposer = proposer
         self._context = context
         self._changed = changed
+        self._meters = meters
         self._idea: Idea | None = None
         self._taken = Signal()
 
@@ -37,11 +41,17 @@ class Thinker:
             self._taken.send()
         return idea
 
+    async def _propose(self, context: Context) -> Edit | None:
+        begun = trio.current_time()
+        edit = await self._proposer.propose(context)
+        self._meters.thought(trio.current_time() - begun, edit=edit is not None)
+        return edit
+
     async def run(self) -> None:
         """Think for ever; ``changed`` is sent when an idea is ready."""
         while True:
             context = await self._context()
-            edit = None if context is None else await self._proposer.propose(context)
+            edit = None if context is None else await self._propose(context)
             if context is None or edit is None:
                 await self._changed.wait(RETRY_SECONDS)
                 continue

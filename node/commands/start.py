@@ -13,7 +13,6 @@ from pathlib import Path
 import trio
 from rich.console import Console
 
-from agent.local_search import LocalSearch
 from gossip.dialing import parse_listen
 from gossip.gate import Door
 from gossip.lan import find_neighbours
@@ -21,6 +20,7 @@ from gossip.libp2p_transport import open_transport
 from gossip.private import read_key
 from gossip.transport import Transport
 from node import display, logs, main
+from node.agents import open_proposer, remembered
 from node.archive import held_program
 from node.config import DEFAULT_LISTEN, Http, Join, Start
 from node.home import Home
@@ -92,6 +92,7 @@ class _Session:
         self._key_file = _key_file(options, journal)
         self._allowed = _allowed(options, journal)
         self._mdns = _mdns(options, journal)
+        self._agent = remembered(options.agent, journal)
         self._new = journal.swarm_id is None
 
     async def work(self, serve: main.Serve) -> None:
@@ -147,10 +148,14 @@ class _Session:
     async def _live(
         self, program: Program, identity: Identity, bench: Workbench, transport: Transport, serve: main.Serve
     ) -> None:
+        proposer = open_proposer(
+            self._agent, self._journal, cache=self._options.cache, home=self._home.path, scratch=self._home.scratch,
+            unsafe=self._options.unsafe, meter=self._metrics.tokens,
+        )  # fmt: skip
         with closing(GitLineage(self._home.lineage, program.commits)) as lineage:
             parts = Parts(
                 program=program, identity=identity, journal=self._journal, lineage=lineage, trainer=bench.trainer,
-                proposer=LocalSearch(), transport=transport, meters=self._metrics, clock_ms=_now_ms,
+                proposer=proposer, transport=transport, meters=self._metrics, clock_ms=_now_ms,
             )  # fmt: skip
             node = Node(parts, self._node_options(bench))
             async with trio.open_nursery() as nursery:

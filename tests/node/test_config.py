@@ -61,7 +61,7 @@ def test_what_is_understood(line: str, command: config.Command) -> None:
         ("start --lanes 0", "expected a number from 1 on, or auto, got '0'"),
         ("start --max-experiments x", "expected a number from 0 on, got 'x'"),
         ("start --listen /a --no-listen", "not allowed with"),
-        ("start --agent nobody", "invalid choice"),
+        ("start --agent nobody", "expected local, claude or"),
         ("start --device tpu", "invalid choice"),
         ("join", "ADDR"),
         ("join A --program-hash xyz", "8 to 64 hexadecimal digits"),

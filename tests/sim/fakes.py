@@ -140,3 +140,9 @@ class Tally:
 
     def replication(self) -> None:
         self.replications += 1
+
+    def tokens(self, kind: str, tokens: int) -> None: ...
+
+    def thought(self, seconds: float, *, edit: bool) -> None: ...
+
+    def idle(self, cause: str, seconds: float) -> None: ...

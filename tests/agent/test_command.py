@@ -1,0 +1,173 @@
+"""Any program as a proposer: what it finds, what is taken of it, and what is left of it."""
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from agent import command as module
+from agent.command import Command
+from agent.digest import QUOTE
+from agent.proposer import Context, Insight, Metric, Trial
+from protocol.diffs import MAX_ASSET_BYTES
+from protocol.errors import UserError
+from protocol.statements import Status
+from tests.waiting import until
+from trainer.hide import hiding, unhidden
+
+ASSET = b"DEPTH = 2\n"
+BASE, OTHER = "ba5e" * 10, "0dd0" * 10
+SECONDS = 20.0
+
+
+def context(*, taken: Callable[[bytes], bool] = lambda asset: False, notes: list[str] | None = None) -> Context:
+    trials = [
+        Trial(BASE, {}, 1.25, Status.SCORED, "cpu", summary="genesis", standing="accepted"),
+        Trial(OTHER, {}, 1.5, Status.SCORED, "cpu", parent=BASE, author="ada", summary="a\twider\nmodel", gain=-0.25),
+    ]
+    heard = [] if notes is None else notes
+    return Context(
+        "Make it better.", "train.py", BASE, ASSET, "cpu", trials, [{"DEPTH": 5}], taken, 1,
+        metric=Metric("val_bpb", "bits/byte", sigma=0.05), lineage=[BASE],
+        insights=[Insight("bob", "go deep", [OTHER])],
+        fixed={"runner.py": b"run = 1\n"}, note=lambda text, commits: heard.append(f"{text} {commits}"),
+    )  # fmt: skip
+
+
+def proposer(script: str, scratch: Path, seconds: float = SECONDS) -> Command:
+    return Command(script, unhidden, scratch, seconds)
+
+
+async def test_a_script_edits_the_asset(tmp_path: Path) -> None:
+    notes: list[str] = []
+    script = "sed -i s/2/3/ train.py; printf '# Deeper\\n\\nDepth 3 should help.\\n' > NOTE.md; echo done"
+    edit = await proposer(script, tmp_path).propose(context(notes=notes))
+    assert edit is not None
+    assert edit.asset == b"DEPTH = 3\n"
+    assert edit.summary == "Deeper"
+    assert notes == [f"Depth 3 should help. {[BASE]}"]
+    assert not os.listdir(tmp_path)
+
+
+async def test_what_it_finds(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    (tmp_path / "scratch").mkdir()
+    await proposer(f"cp -r . {shlex.quote(str(kept))}; echo >> train.py", tmp_path / "scratch").propose(context())
+    found = {path.name: path.read_text() for path in kept.iterdir()}
+    assert set(found) == {"program.md", "train.py", "results.tsv", "LEDGER.md", "runner.py"}
+    assert found["program.md"] == "Make it better."
+    head, genesis, wider = [line.split("\t") for line in found["results.tsv"].splitlines()]
+    assert head[:4] == ["commit", "val_bpb", "status", "description"]
+    assert genesis[:4] == [BASE[:10], "1.25", "scored", "genesis"]
+    assert wider[3] == "a wider model"
+    assert f"{QUOTE}go deep" in found["LEDGER.md"]
+    assert "-5.0 sigma" in found["LEDGER.md"]
+    assert f"{QUOTE}DEPTH=5" in found["LEDGER.md"]
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("true", "left train.py as it was"),
+        ("echo oops; exit 3", "status 3: oops"),
+        ("rm train.py", "no plain file"),
+        ("ln -sf /etc/passwd train.py", "no plain file"),
+        ("rm train.py; mkfifo train.py", "no plain file"),
+        ("rm train.py; mkdir train.py", "no plain file"),
+        (f"head -c {MAX_ASSET_BYTES + 1} /dev/zero > train.py", "no plain file"),
+        ("sed -i s/2/7/ train.py", "an experiment already"),
+    ],
+)
+async def test_what_is_no_edit(script: str, why: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = context(taken=lambda asset: b"7" in asset)
+    assert await proposer(script, tmp_path).propose(given) is None
+    assert why in caplog.text
+    assert not os.listdir(tmp_path)
+
+
+async def test_only_the_asset_is_taken(tmp_path: Path) -> None:
+    edit = await proposer("echo 'run = 2' > runner.py; echo >> train.py; touch more.py", tmp_path).propose(context())
+    assert edit is not None
+    assert edit.asset == ASSET + b"\n"
+    assert edit.summary == "an edit by a command: 1 lines added, 0 removed"
+
+
+async def test_it_is_ended_with_all_that_it_started(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mark = tmp_path / "pids"
+    script = f"sleep 1000 & echo $! > {mark}; echo $$ >> {mark}; wait"
+    begun = time.monotonic()
+    (tmp_path / "scratch").mkdir()
+    assert await proposer(script, tmp_path / "scratch", 1.0).propose(context()) is None
+    assert time.monotonic() - begun < SECONDS
+    assert "more than 1 seconds" in caplog.text
+    assert not [pid for pid in mark.read_text().split() if _runs(pid)]
+
+
+async def test_cancelled_it_leaves_nothing_running(tmp_path: Path) -> None:
+    mark = tmp_path / "pids"
+    (tmp_path / "scratch").mkdir()
+    async with trio.open_nursery() as nursery:
+        script = f"echo $$ > {mark}.new; mv {mark}.new {mark}; sleep 1000"
+        nursery.start_soon(proposer(script, tmp_path / "scratch").propose, context())
+        await until(mark.exists, SECONDS)
+        nursery.cancel_scope.cancel()
+    assert not [pid for pid in mark.read_text().split() if _runs(pid)]
+    assert not os.listdir(tmp_path / "scratch")
+
+
+async def test_one_that_fails_again_and_again_is_left_alone_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.1)
+    failing = proposer("exit 1", tmp_path)
+    for _ in range(module.FAILURES):
+        assert await failing.propose(context()) is None
+    assert "asked again in 0.1 s" in caplog.text
+
+
+async def test_folders_are_hidden_from_it(tmp_path: Path) -> None:
+    """Validation data and journals lie in the cache and the home; the worktree lies in the home too."""
+    if sys.platform != "linux" or shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap")
+    cache, home = tmp_path / "cache", tmp_path / "home"
+    for folder in (cache, home / "scratch"):
+        folder.mkdir(parents=True)
+    (cache / "validation").write_text("secret")
+    (home / "journal.db").write_text("secret")
+    (tmp_path / "elsewhere").write_text("open")
+    script = (
+        f"cat {cache}/* {home}/journal.db >> train.py 2>/dev/null; cat {tmp_path}/elsewhere >> train.py;"
+        f" ls {home} >> train.py; grep -l validation /proc/*/root{cache}/* >> train.py 2>/dev/null; true"
+    )
+    hide = hiding([cache, home], home / "scratch")
+    edit = await Command(script, hide, home / "scratch", SECONDS).propose(context())
+    assert edit is not None
+    assert edit.asset == ASSET + b"openscratch\n"
+
+
+def test_without_bubblewrap_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match="install it"):
+        hiding([tmp_path], tmp_path)
+
+
+def test_a_digest_keeps_to_its_bound() -> None:
+    given = context()
+    many = replace(given, trials=[replace(given.trials[1], commit=f"{number:040x}") for number in range(400)])
+    for most in (200, 1000, 5000, 50_000):
+        assert len(module.digest(many, most)) <= most
+
+
+def _runs(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
