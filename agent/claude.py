@@ -219,5 +219,10 @@ def _why(error: anthropic.APIError) -> str:
         case anthropic.APIConnectionError():
             return "the service can't be reached"
         case anthropic.APIStatusError():
-            return f"the service answered {error.status_code}: {one_line(error.message, MAX_SUMMARY)}"
+            body: Any = error.body
+            try:
+                said = str(body["error"]["message"])
+            except (TypeError, KeyError):
+                said = error.message
+            return f"the service answered {error.status_code}: {one_line(said, MAX_SUMMARY)}"
     return one_line(str(error), MAX_SUMMARY)

@@ -31,6 +31,8 @@ class Place:
 
     folder: Path
     nodes: "list[Running]" = field(default_factory=list)
+    #: of the environment, besides what every command needs
+    variables: dict[str, str] = field(default_factory=dict)
 
     def waggle(
         self, *arguments: str, stdin: str = "", seconds: float = START_SECONDS
@@ -60,7 +62,8 @@ class Place:
 
     def environment(self) -> Mapping[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        return {**kept, "WAGGLE_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+        return {**kept, "WAGGLE_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error",
+                **self.variables}  # fmt: skip
 
 
 @dataclass
