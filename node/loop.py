@@ -70,7 +70,7 @@ class Loop:
         self._tier = parts.trainer.device.tier
         self._bars = Bars(records, foreign=options.foreign)
         self._brief = Brief(parts, records)
-        self._thinker = Thinker(parts.proposer, self._context, records.changed, parts.meters)
+        self._thinker = Thinker(parts.proposer, self._context, records.changed, parts.meters, options.lanes)
         self._rebased = parts.journal.rebases()
         self._begun = 0
         self._asked = 0

@@ -1,5 +1,6 @@
 """The next edit, thought of while an experiment runs."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -22,40 +23,44 @@ class Idea:
 
 
 class Thinker:
-    """Keeps one idea ahead. ``context`` gives what the proposer may know now, or None without a base."""
+    """Keeps ``ahead`` ideas in store, one for each lane. ``context`` gives what the proposer may know now, or None
+    without a base.
+    """
 
     def __init__(
-        self, proposer: Proposer, context: Callable[[], Awaitable[Context | None]], changed: Signal, meters: Meters
-    ) -> None:
+        self, proposer: Proposer, context: Callable[[], Awaitable[Context | None]], changed: Signal, meters: Meters,
+        ahead: int = 1,
+    ) -> None:  # fmt: skip
         self._proposer = proposer
         self._context = context
         self._changed = changed
         self._meters = meters
-        self._idea: Idea | None = None
+        self._ahead = ahead
+        self._ideas: deque[Idea] = deque()
         self._taken = Signal()
 
     def take(self) -> Idea | None:
-        """The idea, where there is one; the next is then being thought of."""
-        idea, self._idea = self._idea, None
-        if idea is not None:
-            self._taken.send()
-        return idea
+        """The oldest idea, where there is one; another is then thought of."""
+        if not self._ideas:
+            return None
+        self._taken.send()
+        return self._ideas.popleft()
+
+    async def run(self) -> None:
+        """Think for ever; ``changed`` is sent when an idea is ready."""
+        while True:
+            while len(self._ideas) >= self._ahead:
+                await self._taken.wait(RETRY_SECONDS)
+            context = await self._context()
+            edit = None if context is None else await self._propose(context)
+            if context is None or edit is None:
+                await self._changed.wait(RETRY_SECONDS)
+                continue
+            self._ideas.append(Idea(context.base, edit))
+            self._changed.send()
 
     async def _propose(self, context: Context) -> Edit | None:
         begun = trio.current_time()
         edit = await self._proposer.propose(context)
         self._meters.thought(trio.current_time() - begun, edit=edit is not None)
         return edit
-
-    async def run(self) -> None:
-        """Think for ever; ``changed`` is sent when an idea is ready."""
-        while True:
-            context = await self._context()
-            edit = None if context is None else await self._propose(context)
-            if context is None or edit is None:
-                await self._changed.wait(RETRY_SECONDS)
-                continue
-            self._idea = Idea(context.base, edit)
-            self._changed.send()
-            while self._idea is not None:
-                await self._taken.wait(RETRY_SECONDS)

@@ -258,7 +258,7 @@ async def test_lanes_work_side_by_side_and_never_on_the_same(
     autojump_clock: MockClock, network: MemoryNetwork
 ) -> None:
     trainer = Side()
-    edits = [{"x": round(0.5 + step / 100, 2)} for step in range(1, 13)]
+    edits = [{"x": round(0.5 + step / 100, 2)} for step in range(1, 49)]  # some are dropped where the base moves
     one = build(network, 1, *edits, trainer=trainer, lanes=3, max_experiments=20)
     async with trio.open_nursery() as nursery:
         await nursery.start(one.node.run)

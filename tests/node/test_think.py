@@ -1,0 +1,73 @@
+"""Ideas are thought of ahead, one for each lane."""
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from agent.proposer import Context, Edit
+from node.records import Signal
+from node.think import Thinker
+from tests.sim.fakes import Tally
+
+THINK_SECONDS = 3.0
+RUN_SECONDS = 10.0
+
+
+class Slow:
+    """Takes its time; the n-th edit is number n."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def propose(self, context: Context) -> Edit | None:
+        await trio.sleep(THINK_SECONDS)
+        self.asked += 1
+        return Edit(b"%d" % self.asked, f"edit {self.asked}")
+
+
+async def context() -> Context:
+    return Context("", "a", "0" * 40, b"", "cpu", (), (), lambda asset: False, 1)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+async def test_a_lane_does_not_wait_for_a_proposer_that_had_time(lanes: int, autojump_clock: MockClock) -> None:
+    changed = Signal()
+    thinker = Thinker(Slow(), context, changed, Tally(), lanes)
+    waited: list[float] = []
+
+    async def lane(runs: Sequence[int]) -> None:
+        for _ in runs:
+            begun = trio.current_time()
+            while thinker.take() is None:
+                await changed.wait(60)
+            waited.append(trio.current_time() - begun)
+            await trio.sleep(RUN_SECONDS)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(thinker.run)
+        await trio.sleep(lanes * THINK_SECONDS)  # what the first of them cost
+        async with trio.open_nursery() as working:
+            for _ in range(lanes):
+                working.start_soon(lane, range(10))
+        nursery.cancel_scope.cancel()
+    assert len(waited) == 10 * lanes
+    assert max(waited) == 0.0
+
+
+async def test_it_thinks_no_further_ahead_than_it_should(autojump_clock: MockClock) -> None:
+    slow = Slow()
+    thinker = Thinker(slow, context, Signal(), Tally(), 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(thinker.run)
+        await trio.sleep(100)
+        assert slow.asked == 2
+        idea = thinker.take()
+        assert idea is not None
+        assert idea.edit.summary == "edit 1"  # the oldest first
+        await trio.sleep(100)
+        assert slow.asked == 3
+        nursery.cancel_scope.cancel()
