@@ -8,17 +8,30 @@ from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from node.snapshot import first_run
 from protocol.assignment import Duty, duties
 from protocol.ledger import Ledger
-from protocol.standing import Standing
-from protocol.statements import Claim
+from protocol.standing import Standing, place
+from protocol.statements import Claim, Origin
 from protocol.trust import Base, headline, usable_bases
 from trainer.program import Stop
+
+#: Of the steps in which a node may think of something new, so many first look whether two wins can be put together, or
+#: one of another tier be tried here: both are cheap to think of, and there are few of them.
+RECOMBINE_SHARE, TRANSPLANT_SHARE = 0.25, 0.15
+#: A candidate that misses being promising by so little may be a part of a win: in units of the tier's noise.
+NEAR_MISS = 1.0
+#: Of other tiers and of near misses, those that are looked at: the best.
+MOST_TRIED = 8
+#: In a swarm of at least so many, one node in so many searches on from the best that is no part of the incumbent's
+#: lineage: what a greedy search has given up may lead further.
+ISLAND_ONE_IN = 8
 
 
 class Action(StrEnum):
     RUN = "run"
     REBASE = "rebase"
+    RECOMBINE = "recombine"
     ASK = "ask"
     WAIT = "wait"
 
@@ -33,6 +46,7 @@ class View:
     rebased   wins of mine that were carried over already, or could not be
     barred    commits that I can't or may not run, and so not search from either
     busy      commits that another lane of mine is running or carrying over
+    draw      a number from 0 to 1, another for each step: which arm is tried
     """
 
     ledger: Ledger
@@ -46,11 +60,14 @@ class View:
     rebased: Collection[str] = field(default_factory=frozenset)
     barred: Container[str] = field(default_factory=frozenset)
     busy: Container[str] = field(default_factory=frozenset)
+    draw: float = 1.0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """RUN a duty; REBASE ``commit`` onto ``base``; ASK the proposer for an edit of ``base``; or WAIT."""
+    """RUN a duty; REBASE my win ``commit`` onto ``base``, or RECOMBINE another's with it; ASK the proposer for an edit
+    of ``base``; or WAIT.
+    """
 
     action: Action
     duty: Duty | None = None
@@ -67,13 +84,83 @@ def choose(view: View) -> Choice:
         return Choice(Action.WAIT)
     for win in moved_wins(view, base.commit):
         return Choice(Action.REBASE, commit=win, base=base.commit)
+    if view.draw < RECOMBINE_SHARE:
+        for part in parts_to_add(view, base.commit):
+            return Choice(Action.RECOMBINE, commit=part, base=base.commit)
+    elif view.draw < RECOMBINE_SHARE + TRANSPLANT_SHARE:
+        for duty in transplants(view):
+            return Choice(Action.RUN, duty, duty.commit)
     return Choice(Action.ASK, base=base.commit)
 
 
 def search_base(view: View) -> Base | None:
-    """What the next edit starts from: the best candidate that I believe and may run."""
-    bases = usable_bases(view.ledger, me=view.me, tier=view.tier)
-    return next((base for base in bases if base.commit not in view.barred), None)
+    """What the next edit starts from: the best candidate that I believe and may run, but for an island's."""
+    bases = [
+        base for base in usable_bases(view.ledger, me=view.me, tier=view.tier) if base.commit not in view.barred
+    ]
+    if bases and is_island(view):
+        line = set(view.ledger.lineage(bases[0].commit))
+        bases = [base for base in bases if base.commit not in line] or bases
+    return bases[0] if bases else None
+
+
+def is_island(view: View) -> bool:
+    """Whether I am one of the few that search elsewhere: nobody's choice, and the same all the time."""
+    peers = len(frozenset(view.live) | {view.me})
+    return peers >= ISLAND_ONE_IN and place("island", view.me)[0] % ISLAND_ONE_IN == 0
+
+
+def parts_to_add(view: View, onto: str) -> Iterator[str]:
+    """What others found, is no part of ``onto``, and may be put together with it: wins whose author is not here to do
+    so, then near misses made on what ``onto`` was made on; each by one peer at first, and by others when time has
+    passed.
+    """
+    ledger = view.ledger
+    line = set(ledger.lineage(onto))
+    near = NEAR_MISS * ledger.sigma(view.tier)
+    misses = [
+        (standing.gain, commit)
+        for commit in ledger.commits()
+        if (standing := ledger.standing(commit, view.tier)) is not None
+        and standing.gain is not None and -near < standing.gain <= 0 and standing.base in line
+    ]  # fmt: skip
+    wins = [
+        commit for commit in ledger.accepted(view.tier)
+        if commit != ledger.rules.genesis and _author(ledger, commit) not in view.live
+    ]  # fmt: skip
+    for commit in [*wins, *(commit for _, commit in sorted(misses, reverse=True)[:MOST_TRIED])]:
+        standing = ledger.standing(commit, view.tier)
+        free = commit not in view.rebased and commit not in view.barred and commit not in view.busy
+        if standing is None or standing.vetoed or not free or commit in line or onto in ledger.lineage(commit):
+            continue
+        if _my_turn(view, commit):
+            yield commit
+
+
+def transplants(view: View) -> Iterator[Duty]:
+    """The incumbents of other tiers that nobody has run in mine, to be run here."""
+    ledger = view.ledger
+    for tier in ledger.tiers():
+        best = ledger.incumbent(tier)
+        if tier == view.tier or best is None or best.vetoed or best.commit == ledger.rules.genesis:
+            continue
+        free = best.commit not in view.barred and best.commit not in view.busy
+        if free and not ledger.averages(best.commit, view.tier) and _my_turn(view, best.commit):
+            index = ledger.next_index(best.commit, view.tier, view.me, Origin.TRANSPLANT)
+            yield Duty(best.commit, view.tier, Origin.TRANSPLANT, index, 0)
+
+
+def _author(ledger: Ledger, commit: str) -> bytes:
+    run = first_run(ledger, commit)
+    return b"" if run is None else run.author
+
+
+def _my_turn(view: View, commit: str) -> bool:
+    """Peers take turns by their place for a candidate, a budget each, so that not all do the same at once."""
+    mine = place(commit, view.me)
+    rank = sum(place(commit, peer) < mine for peer in frozenset(view.live) - {view.me})
+    told = max((view.ledger.latest_ms(commit, tier) for tier in view.ledger.tiers()), default=0)
+    return rank <= max(0, view.now_ms - told) // view.budget_ms
 
 
 def moved_wins(view: View, onto: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ any instant repeats at most the running experiment.
 """
 
 import logging
+import random
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
@@ -72,6 +73,7 @@ class Loop:
         self._brief = Brief(parts, records)
         self._thinker = Thinker(parts.proposer, self._context, records.changed, parts.meters, options.lanes)
         self._rebased = parts.journal.rebases()
+        self._rng = random.Random(run_seed(records.ledger.rules.genesis, records.me, Origin.AGENT, options.seed))
         self._begun = 0
         self._asked = 0
         self._busy: set[str] = set()
@@ -118,6 +120,7 @@ class Loop:
             rebased=self._rebased,
             barred=self._bars.at(now_ms),
             busy=self._busy,
+            draw=self._rng.random(),
         )
 
     def _enough(self) -> str:
@@ -135,7 +138,10 @@ class Loop:
                     await self._run_duty(choice.duty)
             case Action.REBASE:
                 with self._engaged(choice.commit):
-                    await self._rebase(choice.commit, choice.base)
+                    await self._put_together(choice.commit, choice.base, Origin.REBASE)
+            case Action.RECOMBINE:
+                with self._engaged(choice.commit):
+                    await self._put_together(choice.commit, choice.base, Origin.RECOMBINE)
             case Action.ASK if (idea := self._thinker.take()) is not None:
                 await self._try(idea, choice.base)
             case action:
@@ -195,16 +201,16 @@ class Loop:
         flight = await self._begin(base, asset, Origin.AGENT, idea.edit.summary, idea.edit.hypothesis)
         await self._execute(flight, asset)
 
-    async def _rebase(self, win: str, onto: str) -> None:
-        """Carry my win over to a base that it was not made on, and run it again; a conflict is dropped."""
+    async def _put_together(self, win: str, onto: str, origin: Origin) -> None:
+        """Carry a win over to a base that it was not made on, and run it again; a conflict is dropped."""
         summary = summary_of(self._records.ledger, win)
         asset = await self._carry_win(win, onto)
         outcome = "conflict" if asset is None else "known" if self._taken(asset) else "merged"
         self._parts.meters.rebase(outcome)
-        log.info("rebase of %s onto %s: %s (%s)", win[:12], onto[:12], outcome, summary)
+        log.info("%s of %s onto %s: %s (%s)", origin.value, win[:12], onto[:12], outcome, summary)
         flight = None
         if asset is not None and outcome == "merged":
-            flight = await self._begin(onto, asset, Origin.REBASE, summary, f"rebase of {win}")
+            flight = await self._begin(onto, asset, origin, summary, f"{origin.value} of {win}")
         self._parts.journal.rebased(win, onto, outcome)
         self._rebased[win] = outcome
         if asset is not None and flight is not None:

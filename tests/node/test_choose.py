@@ -4,7 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from node.choose import Action, View, choose, common_base, moved_wins, reason_to_stop
+from node import choose as choose_module
+from node.choose import (
+    RECOMBINE_SHARE,
+    Action,
+    Choice,
+    View,
+    choose,
+    common_base,
+    moved_wins,
+    parts_to_add,
+    reason_to_stop,
+    search_base,
+)
 from protocol.ledger import Ledger
 from protocol.statements import Origin
 from tests.protocol.world import SCHEME, TIER, World, ledger_of, peer
@@ -116,3 +128,91 @@ def test_a_target_to_maximise_is_reached_from_below(world: World) -> None:
     ledger = ledger_of(*started(world), maximize=True)
     assert reason_to_stop(Stop(target=9.0), view(ledger), own_ms=[], hours=0)
     assert not reason_to_stop(Stop(target=11.0), view(ledger), own_ms=[], hours=0)
+
+
+# what others found
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to replicate, confirm or check."""
+    monkeypatch.setattr(choose_module, "_duties", lambda view: [])
+
+
+@pytest.mark.usefixtures("free")
+def test_a_win_of_one_who_has_left_is_put_together_with_the_incumbent(world: World) -> None:
+    world.child("mine")
+    world.child("theirs")
+    ledger = ledger_of(
+        *started(world), *accepted(world, "me", "mine", 5.0), *accepted(world, "gone", "theirs", 8.0),
+        world.result("me", "theirs", 8.0, Origin.REPLICATION),
+    )  # fmt: skip
+    mine, theirs = world.commit("mine"), world.commit("theirs")
+    seen = view(ledger, proposed={mine}, draw=0.0)
+    assert choose(seen) == Choice(Action.RECOMBINE, commit=theirs, base=mine)
+    assert choose(replace(seen, draw=0.99)).action is Action.ASK  # not every time
+    assert choose(replace(seen, rebased={theirs})).action is Action.ASK  # and once
+    assert list(parts_to_add(replace(seen, live=[peer("gone").public_key]), mine)) == []  # it is here, and will do so
+
+
+def test_a_near_miss_is_put_together_with_the_incumbent_and_a_far_one_is_not(world: World) -> None:
+    for name in ("mine", "near", "far"):
+        world.child(name)
+    ledger = ledger_of(
+        *started(world), *accepted(world, "me", "mine", 5.0), world.result("other", "near", 10.01),
+        world.result("other", "far", 30.0),
+    )  # fmt: skip
+    assert list(parts_to_add(view(ledger), world.commit("mine"))) == [world.commit("near")]
+
+
+def test_peers_take_turns(world: World) -> None:
+    world.child("mine")
+    world.child("theirs")
+    told = [*started(world), *accepted(world, "me", "mine", 5.0), world.result("gone", "theirs", 10.01)]
+    ledger, names = ledger_of(*told), ["me", "two", "three", "four"]
+    live = [peer(name).public_key for name in names]
+    now_ms = ledger.latest_ms(world.commit("theirs"), TIER)
+
+    def whose(passed: int) -> int:
+        views = [view(ledger, name, live=live, now_ms=now_ms + passed * BUDGET_MS) for name in names]
+        return sum(bool(list(parts_to_add(one, world.commit("mine")))) for one in views)
+
+    assert [whose(passed) for passed in range(4)] == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("free")
+def test_the_incumbent_of_another_tier_is_tried_in_mine(world: World) -> None:
+    world.child("theirs")
+    other = "another-tier"
+    ledger = ledger_of(
+        *started(world), *(world.result("other", name, metric, origin, tier=other) for name, metric, origin in (
+            ("genesis", 10.0, Origin.BASELINE), ("genesis", 10.0, Origin.REPLICATION),
+            ("theirs", 2.0, Origin.AGENT), ("theirs", 2.0, Origin.REPLICATION),
+        )),
+    )  # fmt: skip
+    choice = choose(view(ledger, draw=RECOMBINE_SHARE))
+    assert choice.action is Action.RUN
+    assert choice.duty is not None
+    assert (choice.duty.commit, choice.duty.origin) == (world.commit("theirs"), Origin.TRANSPLANT)
+    ledger.add(world.result("me", "theirs", 12.0, Origin.TRANSPLANT))
+    assert choose(view(ledger, draw=RECOMBINE_SHARE)).action is Action.ASK  # it was tried
+
+
+def test_one_node_in_eight_of_a_large_swarm_searches_elsewhere(world: World) -> None:
+    world.child("best")
+    world.child("second")
+    told = [*started(world), *accepted(world, "me", "best", 2.0), *accepted(world, "me", "second", 3.0)]
+    told += [world.result("other", name, metric) for name, metric in (("best", 2.0), ("second", 3.0))]
+    names = [f"node {number}" for number in range(80)]
+    live = [peer(name).public_key for name in names]
+    bases = []
+    for name in names:
+        base = search_base(view(ledger_of(*told), name, live=live))
+        assert base is not None
+        bases.append(base.commit)
+    elsewhere = bases.count(world.commit("second"))
+    assert 3 <= elsewhere <= 20
+    assert bases.count(world.commit("best")) == 80 - elsewhere
+    alone = search_base(view(ledger_of(*told), names[bases.index(world.commit("second"))]))
+    assert alone is not None
+    assert alone.commit == world.commit("best")
