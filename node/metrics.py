@@ -63,6 +63,10 @@ METRICS = (
     Metric("swarm_experiments", "gauge", "", ("status",), "Results in the ledger, by status"),
     Metric("swarm_experiments_by_origin", "gauge", "", ("origin",), "Results in the ledger, by origin"),
     Metric("candidates", "gauge", "", ("standing",), "Candidates of this tier that reached a standing"),
+    Metric(
+        "arm_candidates", "gauge", "", ("origin", "standing"),
+        "Candidates of this node by how it came to them, and how many of them reached a standing",
+    ),
     Metric("records", "gauge", "", (), "Records in the ledger"),
     Metric("peers", "gauge", "", (), "Peers connected now"),
     Metric("experiment_fraction", "gauge", "ratio", (), "Part of its budget that a running one has used, on average"),
@@ -201,6 +205,9 @@ _SAMPLES: Mapping[str, Callable[[Snapshot], Samples]] = {
     "swarm_experiments": lambda now: _counts(now.by_status),
     "swarm_experiments_by_origin": lambda now: _counts(now.by_origin),
     "candidates": lambda now: _counts({"promising": now.promising, "accepted": now.accepted}),
+    "arm_candidates": lambda now: [
+        ((arm, standing), float(count)) for arm, counts in now.yields.items() for standing, count in counts.items()
+    ],
     "records": lambda now: _one(now.records),
     "peers": lambda now: _one(len(now.peers)),
     "experiment_fraction": lambda now: _one(sum(one.fraction for one in now.current) / max(1, len(now.current))),

@@ -103,6 +103,7 @@ class Snapshot:
     by_status: Mapping[str, int] = field(default_factory=dict)
     by_origin: Mapping[str, int] = field(default_factory=dict)
     own_experiments: int = 0
+    yields: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     current: tuple[Current, ...] = ()
     last: tuple[Row, ...] = ()
     started_ms: int = 0
@@ -140,6 +141,7 @@ class Snapshot:
             by_status=dict(chronicle.by_status),
             by_origin=dict(chronicle.by_origin),
             own_experiments=len(chronicle.own_ms),
+            yields=yields(ledger, chronicle.proposed, self.tier),
             last=tuple(row(ledger, record) for record in reversed(chronicle.last)),
         )
 
@@ -154,8 +156,8 @@ class Chronicle:
         self.own_ms: list[int] = []
         #: git blob ids of all assets that were an experiment
         self.blobs: set[str] = set()
-        #: candidates that are edits of mine
-        self.proposed: set[str] = set()
+        #: candidates that are edits of mine, and how I came to them
+        self.proposed: dict[str, Origin] = {}
         self.by_status: Counter[str] = Counter()
         self.by_origin: Counter[str] = Counter()
         self.last: deque[Record] = deque(maxlen=LAST_ROWS)
@@ -168,11 +170,25 @@ class Chronicle:
         if record.author == self.me:
             self.own_ms.append(result.created_ms)
             if result.origin in FIRST_RUNS:
-                self.proposed.add(result.commit)
+                self.proposed.setdefault(result.commit, result.origin)
         self.by_status[result.status.value] += 1
         self.by_origin[result.origin.value] += 1
         self.blobs.add(result.blob)
         self.last.append(record)
+
+
+def yields(ledger: Ledger, mine: Mapping[str, Origin], tier: str) -> dict[str, dict[str, int]]:
+    """How many candidates of mine came of each arm, by origin, and how many of them reached a standing."""
+    reached = {
+        "tried": mine.keys(), "promising": [*ledger.promising(tier), *ledger.accepted(tier)],
+        "accepted": ledger.accepted(tier), "proven": ledger.proven(tier),
+    }  # fmt: skip
+    counts = Counter(
+        (mine[commit].value, standing) for standing, commits in reached.items() for commit in commits if commit in mine
+    )
+    return {
+        arm.value: {standing: counts[arm.value, standing] for standing in reached} for arm in sorted(FIRST_RUNS)
+    }
 
 
 def first_run(ledger: Ledger, commit: str) -> Run | None:

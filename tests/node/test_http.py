@@ -30,6 +30,7 @@ FULL = replace(
     incumbents={"cpu-x": BEST, "gpu": BEST}, proven={"cpu-x": BEST}, global_best=BEST, experiments_total=6, promising=2,
     accepted=1, holdout_gaps={"cpu-x": 0.125},
     by_status={"scored": 5, "crashed": 1}, by_origin={"agent": 6}, own_experiments=4, started_ms=1000,
+    yields={"agent": {"tried": 4, "promising": 2, "accepted": 1, "proven": 0}},
     current=(Current("d" * 40, Origin.AGENT, EVIL, "training", 0.5, 10.0, 20.0, 2.0),),
 )  # fmt: skip
 
@@ -133,6 +134,7 @@ async def test_prometheus_reads_every_metric() -> None:
     assert values["waggle_experiments_total", "agent", "scored"] == 1
     assert values["waggle_experiment_seconds_total", "wall"] == 3
     assert values["waggle_rebases_total", "merged"] == 1
+    assert values["waggle_arm_candidates", "agent", "promising"] == 2
     assert values["waggle_replications_total",] == 1
     assert values["waggle_rejected_total", "signature"] == 1
     assert values["waggle_rejected_total", "other"] == 1

@@ -110,7 +110,7 @@ async def test_without_a_sandbox_a_peers_code_is_refused_and_its_records_kept(
         await trio.sleep(20 * NUMBERS.spec.budget_seconds)
         nursery.cancel_scope.cancel()
     ran = {result.commit for result in own_results(careful)}
-    theirs = finder.node.records.chronicle.proposed
+    theirs = set(finder.node.records.chronicle.proposed)
     assert theirs
     assert not ran & theirs
     assert careful.node.records.ledger.runs(next(iter(theirs)))
