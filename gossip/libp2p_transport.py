@@ -31,7 +31,7 @@ from multiaddr import Multiaddr
 
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
 from gossip.gate import Door
-from gossip.overrides import SafePubsub, dial_nobody, end_inbound, guard_streams, heard_at, keep_private
+from gossip.overrides import SafePubsub, dial_nobody, end_inbound, guard_streams, heard_at, keep_known, keep_private
 from gossip.transport import (
     CLOSE_SECONDS,
     INBOX,
@@ -149,6 +149,7 @@ def _host(identity: Identity, key: bytes | None, door: Door) -> Any:
     keep_private(host.get_network(), key, door)
     end_inbound(host.get_network(), door)
     dial_nobody(host.get_network())
+    keep_known(host.get_network())
     return host
 
 

@@ -105,6 +105,26 @@ def dial_nobody(network: Any) -> None:
     network.auto_connector.maybe_connect = maybe_connect
 
 
+def keep_known(network: Any) -> None:
+    """Forget no peer that is connected, and not ourselves.
+
+    Upstream: every five minutes it forgets peers beyond 1,000, those without an address first; that is the node
+    itself, which can then sign no message and ends. A thousand identities are soon made.
+    """
+    store = network.peerstore
+
+    def clean_up() -> None:
+        kept = {network.get_peer_id(), *network.get_connections_map()}
+        others = [(peer, known) for peer, known in store.peer_data_map.items() if peer not in kept]
+        over = len(store.peer_data_map) - store.max_peers
+        for number, (peer, known) in enumerate(others):  # the oldest first
+            if number < over or known.is_expired():
+                del store.peer_data_map[peer]
+                store.peer_record_map.pop(peer, None)
+
+    store._cleanup_expired_records = clean_up
+
+
 def end_inbound(network: Any, door: Door) -> None:
     """Let the task of an inbound connection end with the connection, and take so many of one host alone.
 

@@ -273,6 +273,41 @@ async def test_a_closed_node_leaves_no_connection_behind() -> None:
         await until(lambda: not one.peers())
 
 
+async def test_a_thousand_strangers_do_not_make_a_node_forget_itself_or_its_peers() -> None:
+    """They have been there, and left; some came before the peers that are here."""
+    async with pair() as (one, two):
+        store = one._network.peerstore
+        known = dict(store.peer_data_map)
+        store.peer_data_map.clear()
+        for number in range(100, 100 + store.max_peers + 50):
+            store.add_pubkey(ID.from_base58(identity(number).peer_id), create_new_key_pair(
+                number.to_bytes(32, "big")).public_key)  # fmt: skip
+        store.peer_data_map.update(known)
+        store._cleanup_expired_records()
+        assert len(store.peer_data_map) == store.max_peers
+        inbox = await two.subscribe("here", anything)
+        await one.subscribe("here", anything)
+        with trio.fail_after(SECONDS):
+            while True:
+                await one.publish("here", b"still here")
+                with trio.move_on_after(0.5):
+                    assert await inbox.receive() == (one.peer_id, b"still here")
+                    break
+        assert (await one.open(two.peer_id, "/ipfs/ping/1.0.0")).peer == two.peer_id
+
+
+def test_upstream_a_node_forgets_itself() -> None:
+    """Where this fails, ``keep_known`` in gossip/overrides.py is not needed any more."""
+    host = new_host(key_pair=create_new_key_pair(bytes(32)))
+    store: Any = host.get_peerstore()
+    for number in range(1, store.max_peers + 2):
+        key = create_new_key_pair(number.to_bytes(32, "big")).public_key
+        store.add_pubkey(ID.from_pubkey(key), key)
+        store.add_addr(ID.from_pubkey(key), Multiaddr("/ip4/192.0.2.7/tcp/1"), 3600)
+    store._cleanup_expired_records()
+    assert not store.has_peer(host.get_id())
+
+
 async def test_a_burst_reaches_all() -> None:
     """Upstream queues hold 32 messages, so of 300 at once 32 arrived."""
     async with (
