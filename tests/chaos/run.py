@@ -31,8 +31,6 @@ from tests.chaos.swarm import LOOK_SECONDS, EndedError, Member, Swarm, swarm, to
 WARM = 3
 #: Long enough for both sides to make and accept something of their own.
 PARTED_SECONDS = 60.0
-#: What was on its way when the network was cut is in the journals after this.
-LANDED_SECONDS = 2.0
 FROZEN_SECONDS = 30.0
 #: In which each node ends some experiments.
 LASTED_SECONDS = 30.0
@@ -105,9 +103,8 @@ def partition(hive: Swarm, row: Row) -> None:
     one, other = hive.live[::2], hive.live[1::2]
     with hive.net.parted([member.host for member in one], [member.host for member in other]):
         began = time.monotonic()
-        time.sleep(LANDED_SECONDS)
-        before = union(one), union(other)
         row.time("noticed", lambda: hive.apart(one, other), NOTICED_SECONDS, began)
+        before = union(one), union(other)  # what was on its way when the network was cut has landed
         time.sleep(max(0.0, began + PARTED_SECONDS - time.monotonic()))
         made, crossed = news(one, other, before)
     row.check(made > 0 and crossed == 0, f"{made} records made while parted, {crossed} got across")
