@@ -1,7 +1,7 @@
 """How much sooner N nodes reach a target than one does, on a virtual clock: whole nodes with the real ledger, choice,
 rebase, gossip and keyless proposer; a run's outcome is that of a model of recorded real runs of lm-mini, with noise.
 
-    python -m tests.sim.speedup [--nodes 1 2 4 8 16] [--seeds 5] [--gain 0.2] [--without ARM ...]
+    python -m tests.sim.speedup [--nodes 1 2 4 8 16] [--seeds 5] [--gain 0.2] [--without ARM ...] [--picture FILE]
 
 The target is a gain in the model's own metric over genesis, fixed before anything is run. A swarm is there when the
 incumbents of half of its nodes are, by the model without noise: what a node claims or was lucky with does not count.
@@ -14,8 +14,9 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -180,7 +181,28 @@ def interval(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):6.1f} ± {half:4.1f}"
 
 
-def main(counts: Sequence[int], seeds: int, gain: float, without: Sequence[str]) -> None:
+def draw(path: Path, lines: Mapping[str, Sequence[tuple[int, float]]], title: str) -> None:
+    """Times sooner over the number of nodes, both by factors of two, beside as many times sooner as there are nodes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    counts = sorted({count for line in lines.values() for count, _ in line})
+    axes.plot(counts, counts, color="0.7", linestyle="--", label="N times sooner")
+    for name, line in lines.items():
+        axes.plot(*zip(*line, strict=True), marker="o", label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.set(xlabel="nodes", ylabel="times sooner than one node", title=title)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def main(counts: Sequence[int], seeds: int, gain: float, without: Sequence[str], picture: Path | None) -> None:
     inline()
     switch_off(without)
     table, program = Table(TABLE), load_program("lm-mini")
@@ -188,6 +210,7 @@ def main(counts: Sequence[int], seeds: int, gain: float, without: Sequence[str])
         f"{len(table.metrics)} recorded runs; noise {table.noise:.4f}; target: {gain:g} below genesis, {seeds} seeds;"
         f" without {', '.join(without) or 'nothing'}"
     )
+    lines: dict[str, list[tuple[int, float]]] = {}
     for kind in (Process, Trees):
         world = World(kind, table)
         print(f"\n{kind.name}, held-out error {held_out_error(kind, table):.4f}, genesis {world.genesis:.4f}")
@@ -206,12 +229,15 @@ def main(counts: Sequence[int], seeds: int, gain: float, without: Sequence[str])
             sooner = statistics.fmean(alone) / statistics.fmean(budgets)
             experiments = statistics.fmean(one.experiments for one in nights)
             wins = statistics.fmean(one.wins for one in nights)
+            lines.setdefault(f"outcomes of a {kind.name} of real runs", []).append((count, sooner))
             winner = (1 - (1 - chance) ** count) / chance
             print(
                 f"{count:5}  {interval(budgets):>17}   {sooner:5.1f}x   {experiments:10.0f}   {wins:7.0%}"
                 f"   {winner:10.1f}x        {time.process_time() - begun:4.0f} s",
                 flush=True,
             )
+        if picture is not None:
+            draw(picture, lines, f"lm-mini, {gain:g} bits per byte below genesis, {seeds} nights each")
 
 
 if __name__ == "__main__":
@@ -219,6 +245,7 @@ if __name__ == "__main__":
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--gain", type=float, default=0.2)
+    parser.add_argument("--picture", type=Path, help="a PNG file to write")
     parser.add_argument("--without", nargs="+", choices=ARMS, default=[])
     given = parser.parse_args()
-    main(given.nodes, given.seeds, given.gain, given.without)
+    main(given.nodes, given.seeds, given.gain, given.without, given.picture)
