@@ -1,7 +1,8 @@
 """How much sooner N nodes reach a target than one does, on a virtual clock: whole nodes with the real ledger, choice,
 rebase, gossip and keyless proposer; a run's outcome is that of a model of recorded real runs of lm-mini, with noise.
 
-    python -m tests.sim.speedup [--nodes 1 2 4 8 16] [--seeds 5] [--gain 0.2] [--without ARM ...] [--picture FILE]
+    python -m tests.sim.speedup [--nodes 1 2 4 8 16] [--seeds 5] [--gain 0.2] [--without ARM ...] [--models NAME ...]
+        [--picture FILE]
 
 The target is a gain in the model's own metric over genesis, fixed before anything is run. A swarm is there when the
 incumbents of half of its nodes are, by the model without noise: what a node claims or was lucky with does not count.
@@ -48,6 +49,7 @@ MOST_BUDGETS = 400
 TIER = "simulated"
 #: Two-sided 95 % of Student's t, by degrees of freedom; beyond these a normal's.
 T = {1: 12.7, 2: 4.3, 3: 3.18, 4: 2.78, 5: 2.57, 7: 2.36, 9: 2.26, 14: 2.14, 19: 2.09}
+MODELS: Mapping[str, type[Process] | type[Trees]] = {"process": Process, "trees": Trees}
 ARMS = ("recombine", "transplant", "rebase")
 
 
@@ -202,7 +204,9 @@ def draw(path: Path, lines: Mapping[str, Sequence[tuple[int, float]]], title: st
     figure.savefig(path, dpi=130)
 
 
-def main(counts: Sequence[int], seeds: int, gain: float, without: Sequence[str], picture: Path | None) -> None:
+def main(
+    counts: Sequence[int], seeds: int, gain: float, without: Sequence[str], models: Sequence[str], picture: Path | None
+) -> None:
     inline()
     switch_off(without)
     table, program = Table(TABLE), load_program("lm-mini")
@@ -211,7 +215,7 @@ def main(counts: Sequence[int], seeds: int, gain: float, without: Sequence[str],
         f" without {', '.join(without) or 'nothing'}"
     )
     lines: dict[str, list[tuple[int, float]]] = {}
-    for kind in (Process, Trees):
+    for kind in map(MODELS.__getitem__, models):
         world = World(kind, table)
         print(f"\n{kind.name}, held-out error {held_out_error(kind, table):.4f}, genesis {world.genesis:.4f}")
         print("nodes  budgets to target   sooner   experiments  true wins  one winner a round  CPU")
@@ -245,7 +249,8 @@ if __name__ == "__main__":
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--gain", type=float, default=0.2)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--picture", type=Path, help="a PNG file to write")
     parser.add_argument("--without", nargs="+", choices=ARMS, default=[])
     given = parser.parse_args()
-    main(given.nodes, given.seeds, given.gain, given.without, given.picture)
+    main(given.nodes, given.seeds, given.gain, given.without, given.models, given.picture)
