@@ -10,7 +10,7 @@ from tests.bench.calibrate import slow_numbers
 from tests.chaos.network import Host, inside, missing
 from tests.chaos.swarm import swarm, took
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECONDS = 2.0
 LIMIT_SECONDS = 60.0

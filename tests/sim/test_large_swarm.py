@@ -16,7 +16,8 @@ from gossip.swarm import SYNC_SECONDS
 from protocol.records import open_record
 from tests.sim.crowd import Crowd, Lacks, within
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_check")]
+#: The longest takes some two minutes of a core that it has for itself.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("one_check")]
 
 MEMBERS = 200
 #: Where a claim is seen to fail, fewer show it.
