@@ -108,8 +108,9 @@ def dial_nobody(network: Any) -> None:
 def keep_known(network: Any) -> None:
     """Forget no peer that is connected, and not ourselves.
 
-    Upstream: every five minutes it forgets peers beyond 1,000, those without an address first; that is the node
-    itself, which can then sign no message and ends. A thousand identities are soon made.
+    Upstream: with every address that it learns, and every five minutes, it forgets peers beyond 1,000, those
+    without an address first; that is the node itself, which can then sign no message and ends. A thousand
+    identities are soon made.
     """
     store = network.peerstore
 
@@ -123,6 +124,7 @@ def keep_known(network: Any) -> None:
                 store.peer_record_map.pop(peer, None)
 
     store._cleanup_expired_records = clean_up
+    store._enforce_peer_limit = clean_up
 
 
 def end_inbound(network: Any, door: Door) -> None:

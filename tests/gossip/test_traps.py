@@ -273,17 +273,28 @@ async def test_a_closed_node_leaves_no_connection_behind() -> None:
         await until(lambda: not one.peers())
 
 
-async def test_a_thousand_strangers_do_not_make_a_node_forget_itself_or_its_peers() -> None:
+def _add_stranger(store: Any, number: int) -> None:
+    """Make the store know one more peer."""
+    key = create_new_key_pair(number.to_bytes(32, "big")).public_key
+    peer = ID.from_pubkey(key)
+    store.add_pubkey(peer, key)
+    store.add_addr(peer, Multiaddr("/ip4/192.0.2.7/tcp/1"), 3600)
+
+
+@pytest.mark.parametrize("by", ["every five minutes", "with every address"])
+async def test_a_thousand_strangers_do_not_make_a_node_forget_itself_or_its_peers(by: str) -> None:
     """They have been there, and left; some came before the peers that are here."""
     async with pair() as (one, two):
         store = one._network.peerstore
         known = dict(store.peer_data_map)
         store.peer_data_map.clear()
         for number in range(100, 100 + store.max_peers + 50):
-            store.add_pubkey(ID.from_base58(identity(number).peer_id), create_new_key_pair(
-                number.to_bytes(32, "big")).public_key)  # fmt: skip
+            _add_stranger(store, number)
         store.peer_data_map.update(known)
-        store._cleanup_expired_records()
+        if by == "with every address":
+            _add_stranger(store, 99)
+        else:
+            store._cleanup_expired_records()
         assert len(store.peer_data_map) == store.max_peers
         inbox = await two.subscribe("here", anything)
         await one.subscribe("here", anything)
@@ -301,10 +312,7 @@ def test_upstream_a_node_forgets_itself() -> None:
     host = new_host(key_pair=create_new_key_pair(bytes(32)))
     store: Any = host.get_peerstore()
     for number in range(1, store.max_peers + 2):
-        key = create_new_key_pair(number.to_bytes(32, "big")).public_key
-        store.add_pubkey(ID.from_pubkey(key), key)
-        store.add_addr(ID.from_pubkey(key), Multiaddr("/ip4/192.0.2.7/tcp/1"), 3600)
-    store._cleanup_expired_records()
+        _add_stranger(store, number)
     assert not store.has_peer(host.get_id())
 
 
