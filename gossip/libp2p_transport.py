@@ -31,7 +31,16 @@ from multiaddr import Multiaddr
 
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
 from gossip.gate import Door
-from gossip.overrides import SafePubsub, dial_nobody, end_inbound, guard_streams, heard_at, keep_known, keep_private
+from gossip.overrides import (
+    SafePubsub,
+    dial_nobody,
+    end_inbound,
+    guard_streams,
+    heard_at,
+    host_at,
+    keep_known,
+    keep_private,
+)
 from gossip.transport import (
     CLOSE_SECONDS,
     INBOX,
@@ -204,6 +213,10 @@ class Libp2pTransport:
         some = self._network.get_connections_map().get(ID.from_base58(peer), [])
         return max((heard_at(one.muxed_conn) for one in some), default=0.0)
 
+    def host(self, peer: str) -> str:
+        some = self._network.get_connections_map().get(ID.from_base58(peer), [])
+        return next((host_at(one.muxed_conn) for one in some if not one.is_closed), "")
+
     def arrivals(self) -> trio.MemoryReceiveChannel[str]:
         return self._arrivals
 
@@ -255,6 +268,9 @@ class Libp2pTransport:
         self._pubsub.set_topic_validator(topic, check, is_async_validator=False)
         await self._pubsub.subscribe(topic)
         return receive
+
+    def mesh(self, topic: str) -> int:
+        return len(self._pubsub.router.mesh.get(topic, ()))
 
     async def publish(self, topic: str, data: bytes) -> None:
         if len(data) > MAX_MESSAGE_BYTES:

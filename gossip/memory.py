@@ -27,6 +27,8 @@ REMEMBERED = 65536
 UNREAD = (trio.WouldBlock, trio.BrokenResourceError)
 #: As long as a dial that nobody answers takes.
 DIAL_SECONDS = 5.0
+#: Where all nodes of a simulated world are.
+HOST = "192.0.2.1"
 
 
 def internet(rng: random.Random) -> float:
@@ -163,6 +165,12 @@ class MemoryTransport:
 
     def heard(self, peer: str) -> float:
         return self._heard.get(peer, 0.0)
+
+    def host(self, peer: str) -> str:
+        return HOST if peer in self._peers else ""
+
+    def mesh(self, topic: str) -> int:
+        return len(self._peers) if topic in self._topics else 0
 
     def arrivals(self) -> trio.MemoryReceiveChannel[str]:
         return self._arrivals

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 from libp2p.network.exceptions import SwarmException
@@ -165,7 +166,7 @@ def keep_private(network: Any, key: bytes | None, door: Door) -> None:
             return await inbound(checked, address)
         except Exception:
             if checked.mismatch is not None:
-                door.refuse_key(host, str(checked.mismatch), private=key is not None)
+                door.refuse_key(host or "somebody", str(checked.mismatch), private=key is not None)
             raise
 
     async def upgrade_outbound(raw: Any, peer_id: Any, pre_scope: Any = None) -> Any:
@@ -183,12 +184,22 @@ def keep_private(network: Any, key: bytes | None, door: Door) -> None:
 
 def heard_at(muxed: Any) -> float:
     """When the last byte came over a connection, in the seconds of ``trio.current_time``. Upstream: nothing tells."""
-    return float(muxed.secured_conn.conn.read_writer.read_write_closer.heard_at)
+    return float(_raw(muxed).heard_at)
+
+
+def host_at(muxed: Any) -> str:
+    """The IP address at the other end of a connection, "" where it has ended."""
+    return _host_of(_raw(muxed))
+
+
+def _raw(muxed: Any) -> Any:
+    return muxed.secured_conn.conn.read_writer.read_write_closer
 
 
 def _host_of(raw: Any) -> str:
     """Upstream: ``get_remote_address`` knows IPv4 only."""
     try:
-        return str(raw.stream.stream.socket.getpeername()[0])
-    except OSError:  # it has gone already
-        return "somebody"
+        host = ip_address(raw.stream.stream.socket.getpeername()[0].partition("%")[0])
+    except OSError:
+        return ""
+    return str(getattr(host, "ipv4_mapped", None) or host)

@@ -20,6 +20,7 @@ from gossip.fetch import fetch_asset, serve_assets
 from gossip.gate import Gate
 from gossip.hello import conversation, serve_hello
 from gossip.live import Live
+from gossip.meter import ANSWERED, ASKED, BY_GOSSIP, BY_SYNC, Meter, Unmetered, metered
 from gossip.present import PRESENT, SETTLED_SECONDS, Presences
 from gossip.sync import SYNC, Answerer, Asker, Held
 from gossip.transport import ConnectError, Inbox, Stream, Transport
@@ -82,12 +83,15 @@ class Swarm:
         presence: Callable[[], Presence],
         rng: random.Random,
         known: Iterable[str] = (),
+        meter: Meter | None = None,
     ) -> None:
         self._transport = transport
         self._store = store
         self._swarm_id = swarm_id
         self._identity = identity
         self._rng = rng
+        self._clock_ms = clock_ms
+        self._meter = meter or Unmetered()
         self._topic = f"waggle/{swarm_id.hex()}"
         self._held = Held(store.ids, store.get)
         self._gate = Gate(
@@ -134,6 +138,7 @@ class Swarm:
     async def publish(self, record: Record) -> None:
         """Tell the swarm at once. What is in the store and not published still reaches all, by sync."""
         await self._transport.publish(self._topic, record.wire)
+        self._meter.published()
         await trio.sleep(PUBLISH_SECONDS)
 
     async def claim(self, claim: Claim) -> None:
@@ -148,6 +153,10 @@ class Swarm:
     def presences(self) -> dict[str, Presence]:
         """By peer id, of others heard lately."""
         return self._live.presences()
+
+    def mesh(self) -> int:
+        """How many peers gossip is passed on to at once; the others hear of it from them."""
+        return self._transport.mesh(self._topic)
 
     def hint(self, address: str) -> None:
         """A peer of this swarm may be there. Raises ConnectError for what is no address."""
@@ -181,10 +190,10 @@ class Swarm:
                 record = self._gate.open(data)
                 if record.ephemeral:
                     self._presences.hear(record)
-                elif await self._ingest(record, forwarder):
+                elif await self._ingest(record, forwarder, BY_GOSSIP):
                     self._seek_parent(record, forwarder)
 
-    async def _ingest(self, record: Record, peer: str) -> bool:
+    async def _ingest(self, record: Record, peer: str, way: str) -> bool:
         """Keep a record that was opened. Raises RemoteProtocolError, counted."""
         try:
             new = await self._store.ingest(record, peer)
@@ -193,6 +202,8 @@ class Swarm:
             self._gate.reject(error, peer)
             raise
         self._live.hear_result(record)
+        if new and record.statement is not None:
+            self._meter.came(way, (self._clock_ms() - record.statement.created_ms) / 1000)
         return new
 
     async def _take(self, data: bytes, peer: str) -> bool:
@@ -207,7 +218,7 @@ class Swarm:
                 raise RemoteProtocolError("sync", "too many wrong records") from None
             return False
         with suppress(RemoteProtocolError):
-            return await self._ingest(record, peer)
+            return await self._ingest(record, peer, BY_SYNC)
         return False
 
     def _seek_parent(self, record: Record, peer: str) -> None:
@@ -247,8 +258,9 @@ class Swarm:
         try:
             with trio.move_on_after(SESSION_SECONDS):
                 async with conversation(self._transport, peer, SYNC) as stream:
-                    asker = Asker(stream, self._held, self._swarm_id, self._taker(peer), self._gate.refused)
-                    await asker.run()
+                    with metered(self._meter, ASKED, stream) as counted:
+                        asker = Asker(counted, self._held, self._swarm_id, self._taker(peer), self._gate.refused)
+                        await asker.run()
                     log.debug("%d records from %s", asker.received, peer)
             self._failed.pop(peer, None)
         except RemoteProtocolError as error:
@@ -272,9 +284,9 @@ class Swarm:
         self._served.add(peer)
         try:
             if not self._gate.shuts_out(peer):
-                with trio.move_on_after(SESSION_SECONDS):
+                with trio.move_on_after(SESSION_SECONDS), metered(self._meter, ANSWERED, stream) as counted:
                     taker = self._taker(peer)
-                    await Answerer(stream, self._held, self._swarm_id, taker, self._gate.refused).run()
+                    await Answerer(counted, self._held, self._swarm_id, taker, self._gate.refused).run()
         except RemoteProtocolError as error:
             log.debug("sync by %s: %s", peer, error)
             self._gate.reject(error, peer)

@@ -71,6 +71,10 @@ class Transport(Protocol):
         """When anything of a connected peer last came, in the seconds of ``trio.current_time``."""
         ...
 
+    def host(self, peer: str) -> str:
+        """The IP address that a connected peer is at, as its packets say; "" where it can't be told."""
+        ...
+
     def arrivals(self) -> trio.MemoryReceiveChannel[str]:
         """Peer ids as they connect, from either side. One reader; what it leaves lying is dropped."""
         ...
@@ -83,6 +87,10 @@ class Transport(Protocol):
 
     async def subscribe(self, topic: str, validator: Validator) -> Inbox:
         """(forwarder, data) of valid messages by others on ``topic``. Once per topic."""
+        ...
+
+    def mesh(self, topic: str) -> int:
+        """How many peers a message on ``topic`` is passed on to at once."""
         ...
 
     async def publish(self, topic: str, data: bytes) -> None:

@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -286,10 +287,7 @@ class Loop:
             created_ms=self._parts.clock_ms(),
         )  # fmt: skip
         record = self._records.tell(result, flight)
-        self._parts.meters.experiment(
-            result.origin, result.status, cpu=outcome.cpu_seconds, wall=outcome.wall_seconds,
-            overhead=outcome.overhead_seconds,
-        )  # fmt: skip
+        self._parts.meters.experiment(result.origin, replace(outcome, status=result.status))
         standing = level(self._records.ledger.standing(flight.commit, self._tier))
         log.info("%s %s: %s", _name(flight), self._verdict(result), standing or "no win")
         self._warn_of_drift()

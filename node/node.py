@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -41,14 +42,14 @@ class Node:
         self.swarm = Swarm(
             parts.transport, self, program.swarm_id, parts.identity, clock_ms=parts.clock_ms,
             on_rejected=self._on_rejected, presence=self._presence, rng=random.Random(options.seed),
-            known=(*options.bootstrap, *journal.peers()),
+            known=(*options.bootstrap, *journal.peers()), meter=parts.meters,
         )  # fmt: skip
         tier = parts.trainer.device.tier
         self._assets = Assets(self.records.ledger, parts.lineage, program.spec.asset, self.swarm.fetch_asset)
         self._loop = Loop(parts, options, self.records, self._assets, self.swarm, self._live)
         self._keeper = Keeper(self.records, self._assets, parts.lineage, program.spec, tier)
         self._blank = Snapshot.of(
-            program, tier, self.records.me, sandbox=options.sandbox, version=options.version
+            program, tier, self.records.me, sandbox=options.sandbox, version=options.version, foreign=options.foreign
         )
         #: what follows from the ledger, and the number of records that it follows from
         self._picture = (self._blank, -1)
@@ -74,6 +75,9 @@ class Node:
             addresses=tuple(transport.addresses()),
             http=self._options.http,
             peers=tuple(transport.peers()),
+            nodes=Counter([self._blank.tier, *(one.tier for one in self.swarm.presences().values())]),
+            mesh=self.swarm.mesh(),
+            journal_bytes=self._parts.journal.size,
             current=self._loop.current,
             started_ms=self._started_ms,
             stopped=self._stopped,

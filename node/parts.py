@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.proposer import Proposer
+from gossip.meter import Meter
 from gossip.transport import Transport
 from node.journal import Journal
 from node.lineage import Lineage
 from protocol.identity import Identity
-from protocol.statements import Origin, Status
+from protocol.statements import Origin
 from trainer.device import Device
 from trainer.job import Job, Outcome, Progress
 from trainer.program import Program
@@ -23,10 +24,10 @@ class Experimenter(Protocol):
     def run(self, job: Job, on_progress: Callable[[Progress], None] | None = None) -> Awaitable[Outcome]: ...
 
 
-class Meters(Protocol):
+class Meters(Meter, Protocol):
     """Counts what happens: ``node.metrics.Metrics``."""
 
-    def experiment(self, origin: Origin, status: Status, *, cpu: float, wall: float, overhead: float) -> None: ...
+    def experiment(self, origin: Origin, outcome: Outcome) -> None: ...
     def rejected(self, reason: str) -> None: ...
     def rebase(self, outcome: str) -> None: ...
     def replication(self) -> None: ...

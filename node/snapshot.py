@@ -3,6 +3,7 @@
 What the ledger says is put in by ``Snapshot.with_ledger``, with or without a running node.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,13 +20,15 @@ from trainer.program import Program
 
 #: A screenful.
 LAST_ROWS = 20
+#: Authors who are told apart: as many as a picture can show.
+MAX_AUTHORS = 16
 #: Origins under which a candidate is told for the first time; the others run it again.
 FIRST_RUNS = frozenset({Origin.AGENT, Origin.REBASE, Origin.RECOMBINE, Origin.TRANSPLANT})
 
 
 @dataclass(frozen=True)
 class Best:
-    """A commit, its metric (program's unit and direction), and who first reported it."""
+    """A commit, its metric (program's unit and direction) with its standard error, and who first reported it when."""
 
     commit: str
     metric: float
@@ -33,6 +36,8 @@ class Best:
     peer: str
     runs: int
     summary: str
+    error: float = 0.0
+    created_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,11 @@ class Current:
 @dataclass(frozen=True)
 class Snapshot:
     """``sigma`` is this tier's noise; ``experiments_total`` counts all results that we hold. ``holdout_gaps`` are the
-    incumbents': how much worse the hold-out is than the metric.
+    incumbents': how much worse the hold-out is than the metric. ``foreign`` is whether peers' code may run here.
+
+    ``nodes`` counts by tier the nodes of the swarm that were heard lately and this one, ``mesh`` the peers that gossip
+    is passed on to at once; ``authors`` has who reported most, by peer id, and how many of their candidates of this
+    tier were accepted. ``journal_bytes`` are those of all records.
 
     ``promising`` and ``accepted`` count candidates of this tier, genesis left out. ``stopped`` says why the
     stopping criterion held, "" while it does not.
@@ -90,6 +99,10 @@ class Snapshot:
     addresses: tuple[str, ...] = ()
     http: str = ""
     peers: tuple[str, ...] = ()
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    mesh: int = 0
+    foreign: bool = False
+    journal_bytes: int = 0
     records: int = 0
     sigma: float = 0.0
     incumbent: Best | None = None
@@ -104,19 +117,20 @@ class Snapshot:
     by_origin: Mapping[str, int] = field(default_factory=dict)
     own_experiments: int = 0
     yields: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    authors: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     current: tuple[Current, ...] = ()
     last: tuple[Row, ...] = ()
     started_ms: int = 0
     stopped: str = ""
 
     @classmethod
-    def of(cls, program: Program, tier: str, me: bytes, *, sandbox: str, version: str) -> Self:
+    def of(cls, program: Program, tier: str, me: bytes, *, sandbox: str, version: str, foreign: bool = False) -> Self:
         """A snapshot that knows no ledger yet."""
         spec = program.spec
         return cls(
             swarm_id=program.swarm_id.hex(), peer_id=peer_id(me), program=spec.name,
             metric_name=spec.metric_name, unit=spec.unit, goal=spec.goal, tier=tier, sandbox=sandbox,
-            version=version,
+            version=version, foreign=foreign,
         )  # fmt: skip
 
     def with_ledger(self, ledger: Ledger, chronicle: "Chronicle") -> Self:
@@ -142,6 +156,7 @@ class Snapshot:
             by_origin=dict(chronicle.by_origin),
             own_experiments=len(chronicle.own_ms),
             yields=yields(ledger, chronicle.proposed, self.tier),
+            authors=authors(ledger, chronicle.by_author, self.tier),
             last=tuple(row(ledger, record) for record in reversed(chronicle.last)),
         )
 
@@ -160,6 +175,7 @@ class Chronicle:
         self.proposed: dict[str, Origin] = {}
         self.by_status: Counter[str] = Counter()
         self.by_origin: Counter[str] = Counter()
+        self.by_author: Counter[bytes] = Counter()
         self.last: deque[Record] = deque(maxlen=LAST_ROWS)
 
     def add(self, record: Record) -> None:
@@ -173,6 +189,7 @@ class Chronicle:
                 self.proposed.setdefault(result.commit, result.origin)
         self.by_status[result.status.value] += 1
         self.by_origin[result.origin.value] += 1
+        self.by_author[record.author] += 1
         self.blobs.add(result.blob)
         self.last.append(record)
 
@@ -189,6 +206,17 @@ def yields(ledger: Ledger, mine: Mapping[str, Origin], tier: str) -> dict[str, d
     return {
         arm.value: {standing: counts[arm.value, standing] for standing in reached} for arm in sorted(FIRST_RUNS)
     }
+
+
+def authors(ledger: Ledger, told: Counter[bytes], tier: str) -> dict[str, dict[str, int]]:
+    """Results of the authors who told most, and how many candidates of theirs were accepted in a tier."""
+    found = Counter(
+        run.author
+        for commit in ledger.accepted(tier)
+        if commit != ledger.rules.genesis and (run := first_run(ledger, commit)) is not None
+    )
+    most = sorted(told, key=lambda author: (-found[author], -told[author], author))[:MAX_AUTHORS]
+    return {peer_id(author): {"experiments": told[author], "accepted": found[author]} for author in most}
 
 
 def first_run(ledger: Ledger, commit: str) -> Run | None:
@@ -217,13 +245,16 @@ def best(ledger: Ledger, standing: Standing | None, *, proven: bool = False) -> 
     run = first_run(ledger, standing.commit)
     if loss is None or run is None:
         return None
+    runs = standing.confirmations if proven else standing.runs
     return Best(
         commit=standing.commit,
         metric=ledger.to_metric(loss),
         tier=standing.tier,
         peer=peer_id(run.author),
-        runs=standing.confirmations if proven else standing.runs,
+        runs=runs,
         summary=summary_of(ledger, standing.commit),
+        error=ledger.sigma(standing.tier) / math.sqrt(max(1, runs)),
+        created_ms=run.result.created_ms,
     )
 
 

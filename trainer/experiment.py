@@ -155,7 +155,7 @@ class _Experiment:
 
     async def _watch_disk(self) -> None:
         why = await self.prepared.disk.overused(self.prepared.parties.trees)
-        self._end(Ended(Status.CRASHED, self.log.failure(why)))
+        self._end(Ended(Status.CRASHED, self.log.failure(why), "disk"))
 
     def _end(self, ended: Ended) -> None:
         """From outside the conductor; what comes after the last score changes nothing."""
@@ -214,7 +214,7 @@ class _Experiment:
         while party.child.tree.measure().memory <= self.spec.memory:  # noqa: ASYNC110  nobody tells
             await trio.sleep(LOOK_EVERY)
         limit = self.spec.memory >> 20
-        self._end(Ended(Status.REJECTED, f"the {role} beside it used more than {limit} MiB of memory"))
+        self._end(Ended(Status.REJECTED, f"the {role} beside it used more than {limit} MiB of memory", "memory"))
 
     async def _hand_over(self, channel: Channel) -> None:
         """The asset and the data: nothing foreign runs before."""
@@ -294,12 +294,14 @@ class _Experiment:
             Status.SCORED,
             cpu_seconds=self.supervisor.cpu,
             wall_seconds=self.supervisor.wall,
+            exam_seconds=self.supervisor.exam,
             overhead_seconds=self.supervisor.overhead(seconds),
             peak_memory=self.supervisor.peak,
             curve=thin(self.points),
         )
         if self.ended is not None:
-            return replace(outcome, status=self.ended.status, failure=bounded(self._anonymous(self.ended.why)))
+            failure = bounded(self._anonymous(self.ended.why))
+            return replace(outcome, status=self.ended.status, failure=failure, limit=self.ended.limit)
         (metric, error), *more = self.scores
         return replace(outcome, metric=metric, metric_se=error, holdout=more[0][0] if more else None)
 

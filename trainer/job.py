@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from protocol.statements import Status
 from trainer.curve import Curve
 
+#: What a run is ended at: its budget, the caps of its other phases, and what the sandbox grants.
+LIMITS = ("budget", "wall", "startup", "examination", "memory", "processes", "disk")
+
 
 @dataclass(frozen=True)
 class Pin:
@@ -60,8 +63,9 @@ class Progress:
 class Outcome:
     """What came of a run.
 
-    CPU and wall seconds are those of training; overhead is what is neither training nor examination; memory
-    is the tree's peak, in bytes. ``failure`` says why a run was not scored, in at most 2 KiB.
+    CPU and wall seconds are those of training, exam seconds are wall; overhead is what is neither training nor
+    examination; memory is the tree's peak, in bytes. ``failure`` says why a run was not scored, in at most 2 KiB,
+    and ``limit`` which of LIMITS it was ended at, "" for none.
     """
 
     status: Status
@@ -70,7 +74,9 @@ class Outcome:
     holdout: float | None = None
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
+    exam_seconds: float = 0.0
     overhead_seconds: float = 0.0
     peak_memory: int = 0
     curve: tuple[tuple[float, float], ...] = ()
     failure: str = ""
+    limit: str = ""

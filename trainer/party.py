@@ -18,12 +18,16 @@ DRAIN_SECONDS = 2.0
 
 
 class Ended(Exception):  # noqa: N818  how every run that is not scored leaves its conductor
-    """The run is over with ``status``; ``why`` is one line, before it the end of the log where that helps."""
+    """The run is over with ``status``; ``why`` is one line, before it the end of the log where that helps.
 
-    def __init__(self, status: Status, why: str) -> None:
+    ``limit`` is which of ``trainer.job.LIMITS`` it went over, "" for none.
+    """
+
+    def __init__(self, status: Status, why: str, limit: str = "") -> None:
         super().__init__(why)
         self.status = status
         self.why = why
+        self.limit = limit
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Supervisor:
         self._cpu_base = 0.0
         self._began = trio.current_time()
         self._phase_began = self._began
-        self._exam = 0.0
+        self.exam = 0.0
         self.phase = "starting"
         self.cpu = self.wall = 0.0
         self.peak = 0
@@ -47,12 +47,12 @@ class Supervisor:
     def enter(self, phase: str) -> None:
         now = trio.current_time()
         if self.phase == "examining":
-            self._exam = now - self._phase_began
+            self.exam = now - self._phase_began
         self.phase, self._phase_began = phase, now
 
     def overhead(self, seconds: float) -> float:
         """What of the ``seconds`` of a run was neither training nor examination."""
-        return max(0.0, seconds - self.wall - self._exam)
+        return max(0.0, seconds - self.wall - self.exam)
 
     async def watch(self, child: Child) -> Ended | None:
         """Look at clocks and memory until the run is over; what ended it where that was a limit."""
@@ -88,10 +88,10 @@ class Supervisor:
         caps, seconds, clock = self._caps, self._spec.budget_seconds, self._clock
         used = self._used() + late
         if used > seconds * (1 + caps.grace_share) + caps.grace:
-            raise Ended(Status.OVERRAN, f"used {used:.1f} {clock} seconds of a budget of {seconds:g}")
+            raise Ended(Status.OVERRAN, f"used {used:.1f} {clock} seconds of a budget of {seconds:g}", "budget")
         if clock == "cpu" and self.wall > seconds * caps.wall:
             why = f"took {self.wall:.1f} wall seconds for {used:.1f} of {seconds:g} cpu seconds"
-            raise Ended(Status.TIMED_OUT, self._log.failure(why))
+            raise Ended(Status.TIMED_OUT, self._log.failure(why), "wall")
 
     def show(self) -> None:
         if self._on_progress is not None:
@@ -101,17 +101,20 @@ class Supervisor:
     def _check_limits(self) -> None:
         if self.peak > self._spec.memory:
             used, limit = self.peak >> 20, self._spec.memory >> 20
-            raise Ended(Status.CRASHED, self._log.failure(f"used {used} MiB of memory, {limit} MiB are granted"))
+            why = f"used {used} MiB of memory, {limit} MiB are granted"
+            raise Ended(Status.CRASHED, self._log.failure(why), "memory")
         if self.processes > PROCESSES:
             why = f"started {self.processes} processes, {PROCESSES} are granted"
-            raise Ended(Status.CRASHED, self._log.failure(why))
+            raise Ended(Status.CRASHED, self._log.failure(why), "processes")
         if self.phase == "training":
             self.check_budget()
             return
         caps, elapsed = self._caps, trio.current_time() - self._phase_began
-        cap = caps.startup if self.phase == "starting" else caps.exam + self._spec.budget_seconds
+        name, cap = ("startup", caps.startup)
+        if self.phase == "examining":
+            name, cap = "examination", caps.exam + self._spec.budget_seconds
         if elapsed > cap:
-            raise Ended(Status.TIMED_OUT, self._log.failure(f"still {self.phase} after {cap:g} s"))
+            raise Ended(Status.TIMED_OUT, self._log.failure(f"still {self.phase} after {cap:g} s"), name)
 
     def _used(self) -> float:
         return self.cpu if self._clock == "cpu" else self.wall

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from gossip.libp2p_transport import open_transport
-from gossip.memory import MemoryNetwork
+from gossip.memory import HOST, MemoryNetwork
 from gossip.transport import MAX_MESSAGE_BYTES, ConnectError, Stream, Transport
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.identity import Identity
@@ -22,6 +22,8 @@ def identity(number: int) -> Identity:
 
 
 class Memory:
+    host = HOST
+
     def __init__(self) -> None:
         self._network = MemoryNetwork(latency=lambda rng: rng.uniform(0.001, 0.003))
 
@@ -33,6 +35,8 @@ class Memory:
 
 
 class Libp2p:
+    host = "127.0.0.1"
+
     def node(self, number: int, listens: bool = True) -> AbstractAsyncContextManager[Transport]:
         return open_transport(identity(number), [LOCAL] if listens else [])
 
@@ -118,6 +122,15 @@ async def test_a_topic_reaches_those_who_listen(world: World) -> None:
         await arrives(three, "bees", inboxes[1], b"third")
         large = bytes(MAX_MESSAGE_BYTES)
         await arrives(two, "bees", inboxes[2], large)
+        assert [node.mesh("bees") for node in (one, two, three)] == [2, 1, 1]
+        assert one.mesh("wasps") == 0
+
+
+async def test_says_at_which_host_a_peer_is(world: World) -> None:
+    async with world.node(1) as one, world.node(2, listens=False) as two:
+        assert one.host(two.peer_id) == ""
+        await join(two, one)
+        assert one.host(two.peer_id) == two.host(one.peer_id) == world.host
 
 
 async def arrives(sender: Transport, topic: str, inbox: trio.MemoryReceiveChannel[tuple[str, bytes]],

@@ -1,7 +1,6 @@
 """The application, asked by a real client; and once behind the server that a node has."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -12,23 +11,23 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from node.http import HEADERS, LINKS, create_app, is_local, is_loopback
-from node.metrics import MAX_TIERS, METRICS, PREFIX, Metrics
+from node.metrics import Metrics
 from node.snapshot import Best, Current, Snapshot
 from protocol.identity import Identity
-from protocol.statements import Origin, Status
+from protocol.statements import Origin
 from tests.node.nodes import NUMBERS
 
 EVIL = "<script>alert(1)</script>\x1b[2J"
 ME = Identity(bytes(32))
 BLANK = Snapshot.of(NUMBERS, "cpu-x", ME.public_key, sandbox="bubblewrap", version="1")
-BEST = Best("c" * 40, 0.25, "cpu-x", ME.peer_id, 3, EVIL)
+BEST = Best("c" * 40, 0.25, "cpu-x", ME.peer_id, 3, EVIL, 0.01, 5000)
 FULL = replace(
     BLANK, addresses=("/ip4/192.0.2.7/tcp/4001/p2p/x",), peers=("p",), records=7, sigma=0.01, incumbent=BEST,
     incumbents={"cpu-x": BEST, "gpu": BEST}, proven={"cpu-x": BEST}, global_best=BEST, experiments_total=6, promising=2,
-    accepted=1, holdout_gaps={"cpu-x": 0.125},
+    accepted=1, holdout_gaps={"cpu-x": 0.125}, authors={ME.peer_id: {"experiments": 4, "accepted": 1}},
+    nodes={"cpu-x": 2, "gpu": 1}, mesh=1, foreign=True, journal_bytes=7000,
     by_status={"scored": 5, "crashed": 1}, by_origin={"agent": 6}, own_experiments=4, started_ms=1000,
     yields={"agent": {"tried": 4, "promising": 2, "accepted": 1, "proven": 0}},
     current=(Current("d" * 40, Origin.AGENT, EVIL, "training", 0.5, 10.0, 20.0, 2.0),),
@@ -42,14 +41,6 @@ async def client(
     transport = httpx.ASGITransport(app=create_app(lambda: snapshot, metrics or Metrics(), host))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420") as made:
         yield made
-
-
-async def test_the_tiers_that_did_most_are_told() -> None:
-    tiers = {f"tier-{number:03}": replace(BEST, runs=number) for number in range(100)} | {"cpu-x": BEST}
-    async with client(replace(FULL, incumbents=tiers)) as web:
-        families = {one.name: one for one in text_string_to_metric_families((await web.get("/metrics")).text)}
-    told = {sample.labels["tier"] for sample in families[f"{PREFIX}incumbent"].samples}
-    assert told == {"cpu-x", *(f"tier-{number:03}" for number in range(100 - MAX_TIERS, 100))}
 
 
 async def test_status_has_what_scripts_read() -> None:
@@ -113,39 +104,6 @@ def test_hosts() -> None:
     assert not is_loopback("0.0.0.0")
 
 
-async def test_prometheus_reads_every_metric() -> None:
-    metrics = Metrics()
-    metrics.experiment(Origin.AGENT, Status.SCORED, cpu=2.0, wall=3.0, overhead=0.5)
-    metrics.rebase("merged")
-    metrics.replication()
-    metrics.rejected("signature")
-    metrics.rejected("a reason that no list foresees")
-    async with client(FULL, metrics=metrics) as web:
-        answer = await web.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
-    assert set(families) == {PREFIX + re.sub("_total$", "", metric.name) for metric in METRICS}
-    for metric in METRICS:
-        family = families[PREFIX + re.sub("_total$", "", metric.name)]
-        assert family.documentation == metric.meaning
-        assert family.samples
-    samples = [sample for family in families.values() for sample in family.samples]
-    values = {(sample.name, *sample.labels.values()): sample.value for sample in samples}
-    assert values["waggle_experiments_total", "agent", "scored"] == 1
-    assert values["waggle_experiment_seconds_total", "wall"] == 3
-    assert values["waggle_rebases_total", "merged"] == 1
-    assert values["waggle_arm_candidates", "agent", "promising"] == 2
-    assert values["waggle_replications_total",] == 1
-    assert values["waggle_rejected_total", "signature"] == 1
-    assert values["waggle_rejected_total", "other"] == 1
-    assert values["waggle_global_best",] == 0.25
-    assert values["waggle_incumbent", "gpu"] == 0.25
-    assert values["waggle_incumbent_runs", "cpu-x"] == 3
-    assert values["waggle_holdout_gap", "cpu-x"] == 0.125
-    assert values["waggle_records",] == 7
-    assert values["waggle_peers",] == 1
-
-
 SERVER = """
 import socket, sys
 import trio
@@ -179,10 +137,3 @@ def test_the_server_of_a_node_answers_on_a_socket_and_ends_beside_an_open_connec
             assert web.get("/nosuch").headers.items() >= {(name.lower(), value) for name, value in HEADERS.items()}
             process.send_signal(signal.SIGTERM)
             assert process.wait(30.0) == 0
-
-
-async def test_labels_are_bounded_where_peers_choose_them() -> None:
-    many = replace(FULL, incumbents={f"tier-{number}": BEST for number in range(1000)})
-    async with client(many) as web:
-        text = (await web.get("/metrics")).text
-    assert text.count("waggle_incumbent{") <= 33

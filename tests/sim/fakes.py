@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import trio
 
 from agent.proposer import Context, Edit
+from gossip.meter import Unmetered
 from node.lineage import Step
 from protocol.commits import CommitScheme
 from protocol.statements import Origin, Status
@@ -118,7 +119,7 @@ def _merge_row(base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
     return ours if theirs == base else None
 
 
-class Tally:
+class Tally(Unmetered):
     """Counts what ``node.metrics`` would show."""
 
     def __init__(self) -> None:
@@ -127,9 +128,7 @@ class Tally:
         self.rebases: list[str] = []
         self.replications = 0
 
-    def experiment(
-        self, origin: Origin, status: Status, *, cpu: float, wall: float, overhead: float
-    ) -> None:
+    def experiment(self, origin: Origin, outcome: Outcome) -> None:
         self.experiments += 1
 
     def rejected(self, reason: str) -> None:

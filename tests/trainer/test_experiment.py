@@ -59,6 +59,8 @@ async def test_the_numbers_program_is_scored_in_each_sandbox(tmp_path: Path, san
     assert outcome.holdout is None
     assert outcome.failure == ""
     assert len(outcome.curve) == 1
+    assert outcome.limit == ""
+    assert outcome.exam_seconds > 0
     assert outcome.peak_memory > 1 << 20
     assert outcome.overhead_seconds > 0
     assert {progress.phase for progress in seen} >= {"starting", "training"}
@@ -189,6 +191,7 @@ def train(run):
     outcome = await run(script, memory='"64 GiB"')  # shared pages count for each process
     assert outcome.status is Status.CRASHED
     assert "processes, 128 are granted" in outcome.failure
+    assert outcome.limit == "processes"
     assert time.monotonic() - begun < 30
 
 
@@ -208,6 +211,7 @@ def train(run):
     outcome = await run(script, memory='"256 MiB"')
     assert outcome.status is Status.CRASHED
     assert "256 MiB are granted" in outcome.failure
+    assert outcome.limit == "memory"
     assert outcome.peak_memory > 256 << 20
 
 
@@ -221,6 +225,7 @@ async def test_a_start_takes_no_longer_than_its_cap(run: Run) -> None:
     outcome = await run("", files={"runner.py": "import time\ntime.sleep(60)"}, caps=BRIEF)
     assert outcome.status is Status.TIMED_OUT
     assert "still starting after 2 s" in outcome.failure
+    assert outcome.limit == "startup"
 
 
 @pytest.mark.parametrize(("script", "words"), TIMEOUTS, ids=["training", "examining"])
@@ -336,6 +341,7 @@ async def test_overran_by_the_wall_clock(run: Run) -> None:
     outcome = await run("import time\ndef train(run):\n    time.sleep(60)", clock='"wall"')
     assert outcome.status is Status.OVERRAN
     assert "wall seconds of a budget of 1" in outcome.failure
+    assert outcome.limit == "budget"
 
 
 REJECTED = [
