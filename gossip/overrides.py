@@ -15,6 +15,7 @@ from libp2p.transport.exceptions import MuxerUpgradeFailure
 
 from gossip.gate import Door
 from gossip.private import CheckedConnection
+from gossip.transport import LOOPBACK
 
 log = logging.getLogger(__name__)
 
@@ -188,18 +189,20 @@ def heard_at(muxed: Any) -> float:
 
 
 def host_at(muxed: Any) -> str:
-    """The IP address at the other end of a connection, "" where it has ended."""
-    return _host_of(_raw(muxed))
+    """The IP address at the other end of a connection, LOOPBACK where it is our own; "" where it has ended."""
+    raw = _raw(muxed)
+    host = _host_of(raw)
+    return LOOPBACK if host and host == _host_of(raw, "getsockname") else host
 
 
 def _raw(muxed: Any) -> Any:
     return muxed.secured_conn.conn.read_writer.read_write_closer
 
 
-def _host_of(raw: Any) -> str:
+def _host_of(raw: Any, end: str = "getpeername") -> str:
     """Upstream: ``get_remote_address`` knows IPv4 only."""
     try:
-        host = ip_address(raw.stream.stream.socket.getpeername()[0].partition("%")[0])
+        host = ip_address(getattr(raw.stream.stream.socket, end)()[0].partition("%")[0])
     except OSError:
         return ""
     return str(getattr(host, "ipv4_mapped", None) or host)

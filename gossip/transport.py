@@ -22,6 +22,8 @@ MAX_MESSAGE_BYTES = 64 * 1024
 INBOX = 2048
 #: Saying goodbye must not hold up the end.
 CLOSE_SECONDS = 2.0
+#: The host of peers on the same machine, whichever of its addresses they use.
+LOOPBACK = "127.0.0.1"
 
 EXAMPLE = "/ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…"
 
@@ -72,7 +74,8 @@ class Transport(Protocol):
         ...
 
     def host(self, peer: str) -> str:
-        """The IP address that a connected peer is at, as its packets say; "" where it can't be told."""
+        """The IP address that a connected peer is at, as its packets say, LOOPBACK on the same machine; "" where it
+        can't be told."""
         ...
 
     def arrivals(self) -> trio.MemoryReceiveChannel[str]:

@@ -183,6 +183,10 @@ def _node_options() -> argparse.ArgumentParser:
         "--http", metavar="HOST:PORT", type=_http, default=Start.http,
         help=f"status page, API and metrics (default {Start.http}, or another port where that is taken)",
     )  # fmt: skip
+    add(
+        "--metrics-public", action=argparse.BooleanOptionalAction, default=None,
+        help="tell peers where to scrape this node, where --http serves others too (default: as before, else no)",
+    )  # fmt: skip
     _add_agent(options)
     add("--seed", metavar="N", type=_natural, default=0, help="of the choices this node makes")
     add("--max-experiments", metavar="N", type=_natural, help="then only serve peers")

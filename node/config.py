@@ -59,6 +59,7 @@ class Start:
 
     ``announce`` are further addresses for others to dial, ``mdns`` whether it finds and is found by nodes on the
     local network; both as before where they are None.
+    ``metrics_public`` is whether peers are told where its metrics are served beyond loopback; None is as before.
     ``swarm_key`` None is the file of before, if there was one and the swarm is not to be ``public``; ``allow``
     None is whom it let in before, empty is anybody.
     ``lanes`` None is as many as the machine has room for.
@@ -73,6 +74,7 @@ class Start:
     announce: tuple[str, ...] | None = None
     mdns: bool | None = None
     http: Http = Http(DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT, False)
+    metrics_public: bool | None = None
     agent: Agent = Agent()
     seed: int = 0
     max_experiments: int | None = None

@@ -3,6 +3,7 @@
     /             a plain page with links to the rest
     /healthz      200 while the node runs
     /metrics      for Prometheus (node/metrics.py)
+    /sd           all nodes that Prometheus may scrape, by its HTTP service discovery (node/targets.py)
     /api/status   the node at this moment
     /api/log      the last experiments of the swarm
     /api/best     the best that is believed; 404 while there is none
@@ -25,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.metrics import CONTENT_TYPE, Metrics
 from node.snapshot import Snapshot
-from node.view import metric_text, row_json, short_commit, status_json
+from node.view import Json, metric_text, row_json, short_commit, status_json
 
 #: No page of ours runs scripts, loads anything or may be framed.
 HEADERS = {
@@ -39,12 +40,17 @@ LINKS = {
     "/api/log": "the last experiments of the swarm",
     "/api/best": "the best that is believed",
     "/metrics": "for Prometheus",
+    "/sd": "where Prometheus finds the swarm",
     "/healthz": "whether it is alive",
 }
 
 
-def create_app(snapshot: Callable[[], Snapshot], metrics: Metrics, host: str) -> ASGIApp:
-    """The application; ``host`` is what HTTP is bound to, ``snapshot`` quick."""
+def create_app(
+    snapshot: Callable[[], Snapshot], metrics: Metrics, host: str, targets: Callable[[str], list[Json]]
+) -> ASGIApp:
+    """The application; ``host`` is what HTTP is bound to, ``snapshot`` quick. ``targets`` lists what Prometheus may
+    scrape, this node as it was asked: HOST:PORT.
+    """
 
     async def page(request: Request) -> Response:
         return HTMLResponse(_page(snapshot()))
@@ -55,6 +61,9 @@ def create_app(snapshot: Callable[[], Snapshot], metrics: Metrics, host: str) ->
     async def prometheus(request: Request) -> Response:
         metrics.observe(snapshot())
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def discovery(request: Request) -> Response:
+        return JSONResponse(targets(request.url.netloc))
 
     async def status(request: Request) -> Response:
         return JSONResponse(status_json(snapshot()))
@@ -70,8 +79,8 @@ def create_app(snapshot: Callable[[], Snapshot], metrics: Metrics, host: str) ->
         return JSONResponse({**found, "metric_is": values["metric"]})
 
     handlers = {
-        "/": page, "/healthz": healthz, "/metrics": prometheus, "/api/status": status, "/api/log": log,
-        "/api/best": best,
+        "/": page, "/healthz": healthz, "/metrics": prometheus, "/sd": discovery, "/api/status": status,
+        "/api/log": log, "/api/best": best,
     }  # fmt: skip
     return Starlette(
         routes=[Route(path, handler, methods=["GET"]) for path, handler in handlers.items()],

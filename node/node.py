@@ -17,6 +17,7 @@ from node.loop import Loop
 from node.parts import Options, Parts
 from node.records import Records
 from node.snapshot import Snapshot
+from node.targets import Hosts, targets
 from protocol.identity import public_key_of
 from protocol.manifest import pack
 from protocol.records import Presence, Record
@@ -51,6 +52,7 @@ class Node:
         self._blank = Snapshot.of(
             program, tier, self.records.me, sandbox=options.sandbox, version=options.version, foreign=options.foreign
         )
+        self._hosts = Hosts(parts.transport)
         #: what follows from the ledger, and the number of records that it follows from
         self._picture = (self._blank, -1)
         self._started_ms = parts.clock_ms()
@@ -83,6 +85,11 @@ class Node:
             stopped=self._stopped,
         )
 
+    def targets(self, own: str) -> list[dict[str, Any]]:
+        """For ``/sd``: this node, which was asked as ``own``, and all that let themselves be scraped."""
+        tier = self._parts.trainer.device.tier
+        return targets(own, self._parts.transport.peer_id, tier, self.swarm.presences(), self._hosts.known())
+
     async def _work(self) -> None:
         self._stopped = await self._loop.run()
         self.finished.set()
@@ -90,6 +97,7 @@ class Node:
     async def _remember(self) -> None:
         while True:
             heard = self.swarm.presences()
+            self._hosts.known()  # while they are connected
             remember_peers(self._parts.transport, heard, self._parts.journal, self._parts.clock_ms())
             await trio.sleep(KEEP_SECONDS)
 

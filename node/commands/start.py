@@ -31,6 +31,7 @@ from node.meet import consent, fetch, meet
 from node.metrics import Metrics
 from node.node import Node
 from node.parts import Options, Parts
+from node.targets import address_to_tell
 from node.version import version
 from node.workbench import Workbench, open_workbench
 from protocol import codec
@@ -87,11 +88,14 @@ class _Session:
         self._home = home
         self._journal = journal
         self._console = console
-        self._http = _url(listener)
+        host, port = listener.getsockname()[:2]
+        self._bound = Http(host, port, True)
+        self._http = f"http://{self._bound}"
         self._metrics = Metrics()
         self._key_file = _key_file(options, journal)
         self._allowed = _allowed(options, journal)
         self._mdns = _mdns(options, journal)
+        self._metrics_public = _metrics_public(options, journal)
         self._agent = remembered(options.agent, journal)
         self._new = journal.swarm_id is None
 
@@ -141,6 +145,7 @@ class _Session:
         self._journal.set_meta("tier", bench.trainer.device.tier.encode())
         self._journal.set_meta("listen", codec.encode([_with_port(one, transport) for one in listen]))
         self._journal.set_meta("mdns", codec.encode(self._mdns))
+        self._journal.set_meta("metrics_public", codec.encode(self._metrics_public))
         self._journal.set_meta("announce", codec.encode(list(announce)))
         if self._options.http.given:
             self._journal.set_meta("http", codec.encode([self._options.http.host, self._options.http.port]))
@@ -161,7 +166,7 @@ class _Session:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(bench.trainer.keep_warm)
                 await nursery.start(node.run)
-                serve(create_app(node.snapshot, self._metrics, self._options.http.host))
+                serve(create_app(node.snapshot, self._metrics, self._bound.host, node.targets))
                 self._announce(program, transport)
                 if self._console is not None:
                     _set_up_logs(self._options, self._console, live=True)
@@ -177,6 +182,7 @@ class _Session:
             seed=self._options.seed, version=version(), sandbox=bench.sandbox, foreign=bench.foreign,
             max_experiments=self._options.max_experiments, lanes=bench.trainer.count,
             http=self._http, bootstrap=self._options.join,
+            metrics_address=address_to_tell(self._bound.host, self._bound.port, public=self._metrics_public),
         )  # fmt: skip
 
     def _announce(self, program: Program, transport: Transport) -> None:
@@ -236,6 +242,13 @@ def _mdns(options: Start, journal: Journal) -> bool:
     if options.mdns is not None or saved is None:
         return options.mdns is not False
     return bool(codec.decode(saved))
+
+
+def _metrics_public(options: Start, journal: Journal) -> bool:
+    saved = journal.meta("metrics_public")
+    if options.metrics_public is None:
+        return saved is not None and bool(codec.decode(saved))
+    return options.metrics_public
 
 
 def _key_file(options: Start, journal: Journal) -> Path | None:
@@ -306,11 +319,6 @@ def _bind(http: Http) -> socket.socket:
 
 def _why(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{Http(host, port, True)}"
 
 
 def _say(line: str) -> None:

@@ -34,11 +34,15 @@ FULL = replace(
 )  # fmt: skip
 
 
+def targets(own: str) -> list[dict[str, object]]:
+    return [{"targets": [own], "labels": {"peer": ME.peer_id, "tier": "cpu-x"}}]
+
+
 @asynccontextmanager
 async def client(
     snapshot: Snapshot, host: str = "127.0.0.1", metrics: Metrics | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=create_app(lambda: snapshot, metrics or Metrics(), host))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=create_app(lambda: snapshot, metrics or Metrics(), host, targets))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420") as made:
         yield made
 
@@ -110,13 +114,13 @@ import trio
 from node import main
 from node.http import create_app
 from node.metrics import Metrics
-from tests.node.test_http import FULL
+from tests.node.test_http import FULL, targets
 
 listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
 
 async def work(serve):
-    serve(create_app(lambda: FULL, Metrics(), "127.0.0.1"))
+    serve(create_app(lambda: FULL, Metrics(), "127.0.0.1", targets))
     await trio.sleep_forever()
 
 sys.exit(main.run(work, listener))
