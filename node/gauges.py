@@ -53,7 +53,7 @@ def _counts(counts: Mapping[str, int]) -> Samples:
 
 
 def _authors(now: Snapshot, what: str) -> Samples:
-    return [((peer,), float(counts[what])) for peer, counts in now.authors.items()]
+    return [((peer,), float(found[what])) for peer, found in now.authors.items() if what in found]
 
 
 def _best(value: Callable[[Best], float]) -> Read:
@@ -106,6 +106,7 @@ _SAMPLES: Mapping[str, Read] = {
     "journal_bytes": lambda now: _one(now.journal_bytes),
     "author_experiments": lambda now: _authors(now, "experiments"),
     "author_accepted": lambda now: _authors(now, "accepted"),
+    "author_latest": lambda now: _authors(now, "latest"),
     "peers": lambda now: _one(len(now.peers)),
     "mesh_peers": lambda now: _one(now.mesh),
     "nodes": lambda now: _by_tier(now, now.nodes, float),

@@ -81,6 +81,7 @@ METRICS = (
     ),
     _metric("gauge", "author_experiments", "Results of the authors who found and told most", labels="peer"),
     _metric("gauge", "author_accepted", "Accepted candidates of this tier that they proposed", labels="peer"),
+    _metric("gauge", "author_latest", "What the last experiment that they ran in this tier came to", OWN, "peer"),
     _metric("gauge", "records", "Records in the ledger"),
     _metric("gauge", "journal_bytes", "Bytes of all records in the journal", "bytes"),
     # how this node stands

@@ -87,8 +87,7 @@ class Node:
 
     def targets(self, own: str) -> list[dict[str, Any]]:
         """For ``/sd``: this node, which was asked as ``own``, and all that let themselves be scraped."""
-        tier = self._parts.trainer.device.tier
-        return targets(own, self._parts.transport.peer_id, tier, self.swarm.presences(), self._hosts.known())
+        return targets(own, self._parts.transport.peer_id, self.swarm.presences(), self._hosts.known())
 
     async def _work(self) -> None:
         self._stopped = await self._loop.run()

@@ -117,7 +117,7 @@ class Snapshot:
     by_origin: Mapping[str, int] = field(default_factory=dict)
     own_experiments: int = 0
     yields: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    authors: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    authors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     current: tuple[Current, ...] = ()
     last: tuple[Row, ...] = ()
     started_ms: int = 0
@@ -156,7 +156,7 @@ class Snapshot:
             by_origin=dict(chronicle.by_origin),
             own_experiments=len(chronicle.own_ms),
             yields=yields(ledger, chronicle.proposed, self.tier),
-            authors=authors(ledger, chronicle.by_author, self.tier),
+            authors=authors(ledger, chronicle, self.tier),
             last=tuple(row(ledger, record) for record in reversed(chronicle.last)),
         )
 
@@ -176,6 +176,8 @@ class Chronicle:
         self.by_status: Counter[str] = Counter()
         self.by_origin: Counter[str] = Counter()
         self.by_author: Counter[bytes] = Counter()
+        #: the metric of what each author told last, by author and tier
+        self.latest: dict[tuple[bytes, str], float] = {}
         self.last: deque[Record] = deque(maxlen=LAST_ROWS)
 
     def add(self, record: Record) -> None:
@@ -190,6 +192,8 @@ class Chronicle:
         self.by_status[result.status.value] += 1
         self.by_origin[result.origin.value] += 1
         self.by_author[record.author] += 1
+        if result.metric is not None:
+            self.latest[record.author, result.tier] = result.metric
         self.blobs.add(result.blob)
         self.last.append(record)
 
@@ -208,15 +212,24 @@ def yields(ledger: Ledger, mine: Mapping[str, Origin], tier: str) -> dict[str, d
     }
 
 
-def authors(ledger: Ledger, told: Counter[bytes], tier: str) -> dict[str, dict[str, int]]:
-    """Results of the authors who told most, and how many candidates of theirs were accepted in a tier."""
+def authors(ledger: Ledger, chronicle: "Chronicle", tier: str) -> dict[str, dict[str, float]]:
+    """Results of the authors who told most, how many candidates of theirs were accepted in a tier, and the metric of
+    the last one that they ran there.
+    """
+    told = chronicle.by_author
     found = Counter(
         run.author
         for commit in ledger.accepted(tier)
         if commit != ledger.rules.genesis and (run := first_run(ledger, commit)) is not None
     )
     most = sorted(told, key=lambda author: (-found[author], -told[author], author))[:MAX_AUTHORS]
-    return {peer_id(author): {"experiments": told[author], "accepted": found[author]} for author in most}
+    return {
+        peer_id(author): {
+            "experiments": told[author], "accepted": found[author],
+            **({"latest": chronicle.latest[author, tier]} if (author, tier) in chronicle.latest else {}),
+        }
+        for author in most
+    }  # fmt: skip
 
 
 def first_run(ledger: Ledger, commit: str) -> Run | None:

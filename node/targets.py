@@ -55,15 +55,19 @@ def target(told: str, host: str) -> str | None:
 
 
 def targets(
-    own: str, me: str, tier: str, heard: Mapping[str, Presence], hosts: Mapping[str, str]
+    own: str, me: str, heard: Mapping[str, Presence], hosts: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Prometheus's list: this node, at ``own`` as it was asked, and every live one that may be asked."""
+    """Prometheus's list: this node, at ``own`` as it was asked, and every live one that may be asked.
+
+    What the label ``own`` marks was measured by this node: a stranger's metrics can say anything, and only a label of
+    ours can't be among them.
+    """
     found: Iterable[tuple[str, str, str | None]] = (
-        (peer, presence.tier, target(presence.metrics_address, hosts[peer]))
+        ("no", peer, target(presence.metrics_address, hosts[peer]))
         for peer, presence in sorted(heard.items())
         if peer in hosts
     )
-    every = ((me, tier, own), *found)
+    every = (("yes", me, own), *found)
     return [
-        {"targets": [where], "labels": {"peer": peer, "tier": tier}} for peer, tier, where in every if where is not None
+        {"targets": [where], "labels": {"node": peer, "own": mine}} for mine, peer, where in every if where is not None
     ]

@@ -26,7 +26,7 @@ BEST = Best("c" * 40, 0.25, "cpu-x", ME.peer_id, 3, EVIL, 0.01, 5000)
 FULL = replace(
     BLANK, addresses=("/ip4/192.0.2.7/tcp/4001/p2p/x",), peers=("p",), records=7, sigma=0.01, incumbent=BEST,
     incumbents={"cpu-x": BEST, "gpu": BEST}, proven={"cpu-x": BEST}, global_best=BEST, experiments_total=6, promising=2,
-    accepted=1, holdout_gaps={"cpu-x": 0.125}, authors={ME.peer_id: {"experiments": 4, "accepted": 1}},
+    accepted=1, holdout_gaps={"cpu-x": 0.125}, authors={ME.peer_id: {"experiments": 4, "accepted": 1, "latest": 0.5}},
     nodes={"cpu-x": 2, "gpu": 1}, mesh=1, foreign=True, journal_bytes=7000,
     by_status={"scored": 5, "crashed": 1}, by_origin={"agent": 6}, own_experiments=4, started_ms=1000,
     yields={"agent": {"tried": 4, "promising": 2, "accepted": 1, "proven": 0}},
@@ -35,7 +35,7 @@ FULL = replace(
 
 
 def targets(own: str) -> list[dict[str, object]]:
-    return [{"targets": [own], "labels": {"peer": ME.peer_id, "tier": "cpu-x"}}]
+    return [{"targets": [own], "labels": {"node": ME.peer_id, "own": "yes"}}]
 
 
 @asynccontextmanager

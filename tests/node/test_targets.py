@@ -46,9 +46,9 @@ def test_a_node_beyond_loopback_says_nothing_unless_it_is_to() -> None:
 
 def test_this_node_and_all_that_may_be_asked_are_listed() -> None:
     heard = {"a": presence(":1"), "b": presence(""), "never connected": presence(":1")}
-    assert targets("seed:8420", "me", "gpu", heard, {"a": "192.0.2.7", "b": "192.0.2.8", "gone": "192.0.2.9"}) == [
-        {"targets": ["seed:8420"], "labels": {"peer": "me", "tier": "gpu"}},
-        {"targets": ["192.0.2.7:1"], "labels": {"peer": "a", "tier": "cpu-x"}},
+    assert targets("seed:8420", "me", heard, {"a": "192.0.2.7", "b": "192.0.2.8", "gone": "192.0.2.9"}) == [
+        {"targets": ["seed:8420"], "labels": {"node": "me", "own": "yes"}},
+        {"targets": ["192.0.2.7:1"], "labels": {"node": "a", "own": "no"}},
     ]
 
 
