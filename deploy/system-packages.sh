@@ -8,7 +8,10 @@ packages() { # of the commands that are not there
     command -v git >/dev/null 2>&1 || echo git
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || echo python3-venv
     [ "$(uname)" != Linux ] || command -v bwrap >/dev/null 2>&1 || echo bubblewrap
-    [ "$all" != --all ] || [ "$(uname)" != Linux ] || network
+    [ "$all" = --all ] || return 0
+    command -v promtool >/dev/null 2>&1 || echo prometheus
+    command -v chromium >/dev/null 2>&1 || echo chromium
+    [ "$(uname)" != Linux ] || network
 }
 network() { # what tests/chaos is made with; root alone can use it
     [ "$(id -u)" = 0 ] || return 0
