@@ -112,6 +112,7 @@ _SAMPLES: Mapping[str, Read] = {
     "nodes": lambda now: _by_tier(now, now.nodes, float),
     "runs_peers_code": lambda now: _one(float(now.foreign)),
     "experiment_fraction": lambda now: _one(sum(one.fraction for one in now.current) / max(1, len(now.current))),
+    "paused": lambda now: _one(float(now.paused)),
     "stopped": lambda now: _one(float(bool(now.stopped))),
     "start_time_seconds": lambda now: _one(now.started_ms / 1000),
     "build_info": lambda now: [((now.version, now.program, now.swarm_id[:12], now.tier, now.sandbox), 1.0)],

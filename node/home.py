@@ -68,6 +68,19 @@ class Home:
             raise UserError(f"{path} is not a key: expected {KEY_BYTES} bytes in hex")
         return Identity(seed)
 
+    def new_token(self) -> str:
+        """A secret for the local operator, in a file that nobody else reads."""
+        token = secrets.token_urlsafe(KEY_BYTES)
+        _write_new(self.path / "token", token)
+        return token
+
+    def token(self) -> str:
+        """The one that the running node made. Raises UserError."""
+        try:
+            return (self.path / "token").read_text().strip()
+        except OSError as error:
+            raise UserError(f"cannot read {self.path / 'token'}: {error.strerror}") from error
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """This home is ours until the block ends; the kernel lets go of it when the process dies.

@@ -1,89 +1,85 @@
-"""What a node answers over HTTP, to be read by people, scripts and Prometheus. Nothing can be changed here.
+"""What a node answers over HTTP, to be read by people, scripts and Prometheus.
 
-    /             a plain page with links to the rest
+    /             the page, and what it asks for (node/web.py)
     /healthz      200 while the node runs
     /metrics      for Prometheus (node/metrics.py)
     /sd           all nodes that Prometheus may scrape, by its HTTP service discovery (node/targets.py)
     /api/status   the node at this moment
     /api/log      the last experiments of the swarm
     /api/best     the best that is believed; 404 while there is none
+    POST …        what the local operator may change (node/control.py)
 
 Handlers read frozen snapshots, on the thread that the node works on. A request must name this machine: a
 page of somebody else's whose name was made to point here can read nothing (DNS rebinding).
 """
 
-import html
-import ipaddress
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from node.control import Operated, control_routes, ip, is_loopback
 from node.metrics import CONTENT_TYPE, Metrics
-from node.snapshot import Snapshot
-from node.view import Json, metric_text, row_json, short_commit, status_json
+from node.view import row_json, status_json
+from node.web import Watched, page_routes
 
-#: No page of ours runs scripts, loads anything or may be framed.
+#: The page runs its own scripts and asks its own node, and nothing else; it may not be framed.
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-LINKS = {
-    "/api/status": "this node at this moment",
-    "/api/log": "the last experiments of the swarm",
-    "/api/best": "the best that is believed",
-    "/metrics": "for Prometheus",
-    "/sd": "where Prometheus finds the swarm",
-    "/healthz": "whether it is alive",
-}
+#: What scripts and Prometheus read.
+PATHS = ("/healthz", "/metrics", "/sd", "/api/status", "/api/log", "/api/best")
 
 
-def create_app(
-    snapshot: Callable[[], Snapshot], metrics: Metrics, host: str, targets: Callable[[str], list[Json]]
-) -> ASGIApp:
-    """The application; ``host`` is what HTTP is bound to, ``snapshot`` quick. ``targets`` lists what Prometheus may
-    scrape, this node as it was asked: HOST:PORT.
-    """
+class Served(Watched, Operated, Protocol):
+    """What is served: ``node.node.Node``."""
 
-    async def page(request: Request) -> Response:
-        return HTMLResponse(_page(snapshot()))
+    def targets(self, own: str) -> list[dict[str, Any]]:
+        """What Prometheus may scrape, this node as it was asked: HOST:PORT."""
+        ...
+
+
+def create_app(node: Served, metrics: Metrics, host: str, token: str) -> ASGIApp:
+    """The application; ``host`` is what HTTP is bound to, ``token`` the secret of the local operator."""
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def prometheus(request: Request) -> Response:
-        metrics.observe(snapshot())
+        metrics.observe(node.snapshot())
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     async def discovery(request: Request) -> Response:
-        return JSONResponse(targets(request.url.netloc))
+        return JSONResponse(node.targets(request.url.netloc))
 
     async def status(request: Request) -> Response:
-        return JSONResponse(status_json(snapshot()))
+        return JSONResponse(status_json(node.snapshot()))
 
     async def log(request: Request) -> Response:
-        return JSONResponse([row_json(row) for row in snapshot().last])
+        return JSONResponse([row_json(row) for row in node.snapshot().last])
 
     async def best(request: Request) -> Response:
-        values = status_json(snapshot())
+        values = status_json(node.snapshot())
         found = values["global_best"]
         if found is None:
             return JSONResponse({"error": "there is none yet"}, status_code=404)
         return JSONResponse({**found, "metric_is": values["metric"]})
 
-    handlers = {
-        "/": page, "/healthz": healthz, "/metrics": prometheus, "/sd": discovery, "/api/status": status,
-        "/api/log": log, "/api/best": best,
-    }  # fmt: skip
+    handlers = zip(PATHS, (healthz, prometheus, discovery, status, log, best), strict=True)
     return Starlette(
-        routes=[Route(path, handler, methods=["GET"]) for path, handler in handlers.items()],
+        routes=[
+            *(Route(path, handler, methods=["GET"]) for path, handler in handlers),
+            *page_routes(node),
+            *control_routes(node, token),
+        ],
         middleware=[Middleware(_Guard, public=not is_loopback(host))],
     )
 
@@ -115,48 +111,4 @@ class _Guard:
 def is_local(header: str) -> bool:
     """Whether a Host header names an address, or localhost; names are given by whoever owns them."""
     host = header.rpartition("]")[0].removeprefix("[") if header.startswith("[") else header.partition(":")[0]
-    return host.lower() == "localhost" or _address(host) is not None
-
-
-def is_loopback(host: str) -> bool:
-    address = _address(host)
-    return host == "localhost" or (address is not None and address.is_loopback)
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-def _page(snapshot: Snapshot) -> str:
-    """All words from elsewhere are escaped."""
-    facts = {
-        "program": snapshot.program,
-        "swarm": snapshot.swarm_id,
-        "tier": snapshot.tier,
-        "best": _best(snapshot),
-        "experiments": str(snapshot.experiments_total),
-        "peers": str(len(snapshot.peers)),
-        "addresses": "\n".join(snapshot.addresses) or "none: this node only dials out",
-    }
-    links = "".join(f'<li><a href="{path}">{path}</a> {text}</li>' for path, text in LINKS.items())
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>waggledance</title>'
-        "<style>body{font:16px system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-        "th{text-align:left;padding-right:1rem;vertical-align:top}td{white-space:pre-line}</style>"
-        f"<h1>waggledance</h1><table>{_rows(facts)}</table><ul>{links}</ul></html>\n"
-    )
-
-
-def _rows(facts: Mapping[str, str]) -> str:
-    return "".join(f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in facts.items())
-
-
-def _best(snapshot: Snapshot) -> str:
-    best = snapshot.global_best
-    if best is None:
-        return "none yet"
-    value = f"{snapshot.metric_name} {metric_text(best.metric)} {snapshot.unit}".rstrip()
-    return f"{value} ({short_commit(best.commit)}: {best.summary})"
+    return host.lower() == "localhost" or ip(host) is not None

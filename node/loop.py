@@ -54,7 +54,7 @@ class Swarm(Protocol):
 
 
 class Loop:
-    """One experiment at a time in each lane, until the program's stopping criterion holds.
+    """One experiment at a time in each lane, until the program's stopping criterion holds; none while ``paused``.
 
     ``live`` gives the public keys of peers of this tier heard lately.
     """
@@ -75,6 +75,7 @@ class Loop:
         self._thinker = Thinker(parts.proposer, self._context, records.changed, parts.meters, options.lanes)
         self._rebased = parts.journal.rebases()
         self._rng = random.Random(run_seed(records.ledger.rules.genesis, records.me, Origin.AGENT, options.seed))
+        self.paused = bool(parts.journal.meta("paused"))
         self._begun = 0
         self._asked = 0
         self._busy: set[str] = set()
@@ -103,7 +104,10 @@ class Loop:
     async def _work(self) -> None:
         """One lane."""
         while not self._enough():
-            await self._step(choose(self._view()))
+            if self.paused:
+                await self._rest("paused")
+            else:
+                await self._step(choose(self._view()))
 
     # what to do
 
@@ -146,10 +150,12 @@ class Loop:
             case Action.ASK if (idea := self._thinker.take()) is not None:
                 await self._try(idea, choice.base)
             case action:
-                begun = trio.current_time()
-                await self._records.changed.wait(IDLE_SECONDS)
-                cause = "proposer" if action is Action.ASK else "nothing to do"
-                self._parts.meters.idle(cause, trio.current_time() - begun)
+                await self._rest("proposer" if action is Action.ASK else "nothing to do")
+
+    async def _rest(self, cause: str) -> None:
+        begun = trio.current_time()
+        await self._records.changed.wait(IDLE_SECONDS)
+        self._parts.meters.idle(cause, trio.current_time() - begun)
 
     @contextmanager
     def _engaged(self, commit: str) -> Iterator[None]:

@@ -90,6 +90,7 @@ METRICS = (
     _metric("gauge", "nodes", "Nodes of the swarm heard lately, this one among them", labels="tier"),
     _metric("gauge", "runs_peers_code", "1 where peers' code may run here: a sandbox holds, or none was asked for"),
     _metric("gauge", "experiment_fraction", "Part of its budget that a running one has used, on average", "ratio"),
+    _metric("gauge", "paused", "1 while the operator wants no new experiments"),
     _metric("gauge", "stopped", "1 when no more experiments are to be done"),
     _metric("gauge", "start_time_seconds", "When this node started, since 1970", "seconds"),
     _metric("gauge", "build_info", "Always 1: what runs here", labels="version program swarm tier sandbox"),

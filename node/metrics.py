@@ -15,7 +15,7 @@ CLOCKS = ("cpu", "wall", "examination", "overhead")
 REBASE_OUTCOMES = ("merged", "conflict", "known")
 TOKENS = ("input", "output", "cache_read", "cache_write")
 PROPOSALS = ("edit", "none")
-CAUSES = ("proposer", "nothing to do")
+CAUSES = ("proposer", "nothing to do", "paused")
 ROUNDS = ("done", "failed")
 DIRECTIONS = ("sent", "received")
 #: Gossip is there within a second, or something is wrong; clocks may differ by minutes.

@@ -3,7 +3,7 @@
 import logging
 import random
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +18,18 @@ from node.parts import Options, Parts
 from node.records import Records
 from node.snapshot import Snapshot
 from node.targets import Hosts, targets
+from node.verdict import verdict_on
+from protocol.errors import UserError
 from protocol.identity import public_key_of
+from protocol.ledger import Ledger
 from protocol.manifest import pack
 from protocol.records import Presence, Record
 from protocol.statements import MAX_ADDRESSES
 
 log = logging.getLogger(__name__)
+
+#: Verdicts that wait to be published: people don't make more at once.
+MOST_VERDICTS = 100
 
 
 class Node:
@@ -57,12 +63,16 @@ class Node:
         self._picture = (self._blank, -1)
         self._started_ms = parts.clock_ms()
         self._stopped = ""
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._to_publish, self._verdicts = trio.open_memory_channel[Record](MOST_VERDICTS)
         self.finished = trio.Event()
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work and serve until cancelled; started when the swarm is."""
+        self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.swarm.run)
+            nursery.start_soon(self._publish_verdicts)
             nursery.start_soon(self._keeper.run)
             nursery.start_soon(self._remember)
             nursery.start_soon(self._work)
@@ -77,17 +87,60 @@ class Node:
             addresses=tuple(transport.addresses()),
             http=self._options.http,
             peers=tuple(transport.peers()),
-            nodes=Counter([self._blank.tier, *(one.tier for one in self.swarm.presences().values())]),
+            nodes=dict(Counter([self._blank.tier, *(one.tier for one in self.swarm.presences().values())])),
             mesh=self.swarm.mesh(),
             journal_bytes=self._parts.journal.size,
             current=self._loop.current,
             started_ms=self._started_ms,
             stopped=self._stopped,
+            paused=self._loop.paused,
         )
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.records.ledger
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """This node and those heard lately, for people."""
+        me, connected = self._parts.transport.peer_id, set(self._parts.transport.peers())
+        heard = {me: self._presence(), **self.swarm.presences()}
+        return [
+            {"peer": peer, "me": peer == me, "connected": peer in connected, "host": self._hosts.known().get(peer, ""),
+             **{name: getattr(said, name) for name in ("tier", "version", "records", "peers", "experiments")},
+             "addresses": list(said.addresses), "created_ms": said.created_ms}
+            for peer, said in heard.items()
+        ]  # fmt: skip
 
     def targets(self, own: str) -> list[dict[str, Any]]:
         """For ``/sd``: this node, which was asked as ``own``, and all that let themselves be scraped."""
         return targets(own, self._parts.transport.peer_id, self.swarm.presences(), self._hosts.known())
+
+    # what the operator wants
+
+    def pause(self, paused: bool) -> None:
+        """Begin no new experiment, or go on; remembered over restarts."""
+        self._soon(lambda: self._pause(paused))
+
+    def _pause(self, paused: bool) -> None:
+        self._parts.journal.set_meta("paused", b"1" if paused else b"")
+        self._loop.paused = paused
+        self.records.changed.send()
+        log.info("paused: no new experiment begins" if paused else "resumed")
+
+    def judge(self, commit: str, approve: bool) -> None:
+        """Approve or veto a commit as the program's founder. Raises UserError."""
+        verdict = verdict_on(self.records, commit, approve=approve, now_ms=self._parts.clock_ms())
+        self._soon(lambda: self._to_publish.send_nowait(self.records.tell(verdict)))
+
+    def _soon(self, order: Callable[[], None]) -> None:
+        """HTTP is answered beside trio, on its thread: it may not wake it by itself."""
+        if self._token is None:
+            raise UserError("the node does not work yet: try again in a moment")
+        self._token.run_sync_soon(order)
+
+    async def _publish_verdicts(self) -> None:
+        async for record in self._verdicts:
+            await self.swarm.publish(record)
 
     async def _work(self) -> None:
         self._stopped = await self._loop.run()

@@ -13,7 +13,7 @@ from protocol.identity import Identity, peer_id
 from protocol.ledger import Ledger
 from protocol.records import Record, open_record, seal
 from protocol.rules import Rules
-from protocol.statements import Note, Result
+from protocol.statements import Note, Result, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Records:
         self._follow(record)
         return True
 
-    def tell(self, statement: Result | Note, flight: Flight | None = None) -> Record:
+    def tell(self, statement: Result | Note | Verdict, flight: Flight | None = None) -> Record:
         """Sign and keep a statement of mine, with the end of its experiment; then it may be published."""
         record = seal(self.identity, self._swarm_id, statement)
         self.journal.append_own(record, flight)

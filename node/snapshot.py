@@ -5,7 +5,7 @@ What the ledger says is put in by ``Snapshot.with_ledger``, with or without a ru
 
 import math
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -84,7 +84,8 @@ class Snapshot:
     tier were accepted. ``journal_bytes`` are those of all records.
 
     ``promising`` and ``accepted`` count candidates of this tier, genesis left out. ``stopped`` says why the
-    stopping criterion held, "" while it does not.
+    stopping criterion held, "" while it does not. ``founder`` is a peer id, "" for none; ``awaiting`` is what it has
+    yet to approve, in this tier.
     """
 
     swarm_id: str
@@ -122,6 +123,9 @@ class Snapshot:
     last: tuple[Row, ...] = ()
     started_ms: int = 0
     stopped: str = ""
+    paused: bool = False
+    founder: str = ""
+    awaiting: tuple[Best, ...] = ()
 
     @classmethod
     def of(cls, program: Program, tier: str, me: bytes, *, sandbox: str, version: str, foreign: bool = False) -> Self:
@@ -130,7 +134,7 @@ class Snapshot:
         return cls(
             swarm_id=program.swarm_id.hex(), peer_id=peer_id(me), program=spec.name,
             metric_name=spec.metric_name, unit=spec.unit, goal=spec.goal, tier=tier, sandbox=sandbox,
-            version=version, foreign=foreign,
+            version=version, foreign=foreign, founder=spec.founder or "",
         )  # fmt: skip
 
     def with_ledger(self, ledger: Ledger, chronicle: "Chronicle") -> Self:
@@ -157,6 +161,7 @@ class Snapshot:
             own_experiments=len(chronicle.own_ms),
             yields=yields(ledger, chronicle.proposed, self.tier),
             authors=authors(ledger, chronicle, self.tier),
+            awaiting=tuple(awaiting(ledger, self.tier)),
             last=tuple(row(ledger, record) for record in reversed(chronicle.last)),
         )
 
@@ -196,6 +201,17 @@ class Chronicle:
             self.latest[record.author, result.tier] = result.metric
         self.blobs.add(result.blob)
         self.last.append(record)
+
+
+def awaiting(ledger: Ledger, tier: str) -> Iterator[Best]:
+    """Where the founder reviews: what has its replications, and waits to be approved; the best first."""
+    rules = ledger.rules
+    commits = ledger.promising(tier) if rules.review else ()
+    standings = [standing for commit in commits if (standing := ledger.standing(commit, tier)) is not None]
+    for standing in sorted(standings, key=lambda one: (math.inf if one.value is None else one.value, one.commit)):
+        found = best(ledger, standing)
+        if found is not None and standing.runs >= rules.replications and not standing.vetoed:
+            yield found
 
 
 def yields(ledger: Ledger, mine: Mapping[str, Origin], tier: str) -> dict[str, dict[str, int]]:

@@ -166,7 +166,7 @@ class _Session:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(bench.trainer.keep_warm)
                 await nursery.start(node.run)
-                serve(create_app(node.snapshot, self._metrics, self._bound.host, node.targets))
+                serve(create_app(node, self._metrics, self._bound.host, self._home.new_token()))
                 self._announce(program, transport)
                 if self._console is not None:
                     _set_up_logs(self._options, self._console, live=True)
@@ -201,6 +201,8 @@ class _Session:
         if self._allowed:
             _say(f"lets in:   {', '.join(self._allowed)}")
         _say(f"http:      {self._http}")
+        if self._journal.meta("paused"):
+            _say("paused:    no new experiment begins until waggle resume")
 
 
 # what is taken up where the user said nothing

@@ -1,24 +1,29 @@
 """The application, asked by a real client; and once behind the server that a node has."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from node.http import HEADERS, LINKS, create_app, is_local, is_loopback
+from node.control import is_loopback
+from node.http import HEADERS, PATHS, create_app, is_local
 from node.metrics import Metrics
 from node.snapshot import Best, Current, Snapshot
+from protocol.errors import UserError
 from protocol.identity import Identity
+from protocol.ledger import Ledger
 from protocol.statements import Origin
 from tests.node.nodes import NUMBERS
 
+TOKEN = "secret"
 EVIL = "<script>alert(1)</script>\x1b[2J"
 ME = Identity(bytes(32))
 BLANK = Snapshot.of(NUMBERS, "cpu-x", ME.public_key, sandbox="bubblewrap", version="1")
@@ -34,15 +39,40 @@ FULL = replace(
 )  # fmt: skip
 
 
-def targets(own: str) -> list[dict[str, object]]:
-    return [{"targets": [own], "labels": {"node": ME.peer_id, "own": "yes"}}]
+@dataclass
+class Shown:
+    """What HTTP asks of a node, as it would stand at one moment; ``orders`` is what it was told."""
+
+    now: Snapshot
+    ledger: Ledger = field(default_factory=lambda: Ledger(NUMBERS.rules))
+    orders: list[tuple[object, ...]] = field(default_factory=list)
+
+    def snapshot(self) -> Snapshot:
+        return self.now
+
+    def targets(self, own: str) -> list[dict[str, object]]:
+        return [{"targets": [own], "labels": {"node": ME.peer_id, "own": "yes"}}]
+
+    def nodes(self) -> list[dict[str, object]]:
+        return [{"peer": ME.peer_id, "me": True}]
+
+    def pause(self, paused: bool) -> None:
+        self.orders.append(("pause", paused))
+
+    def judge(self, commit: str, approve: bool) -> None:
+        if commit == "unknown":
+            raise UserError("no experiment of a commit 'unknown' is known: see waggle log")
+        self.orders.append(("judge", commit, approve))
 
 
 @asynccontextmanager
 async def client(
-    snapshot: Snapshot, host: str = "127.0.0.1", metrics: Metrics | None = None
+    shown: Snapshot | Shown, host: str = "127.0.0.1", metrics: Metrics | None = None, peer: str = "127.0.0.1"
 ) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=create_app(lambda: snapshot, metrics or Metrics(), host, targets))  # type: ignore[arg-type]
+    """Asks from the address ``peer``."""
+    node = shown if isinstance(shown, Shown) else Shown(shown)
+    app = create_app(node, metrics or Metrics(), host, TOKEN)
+    transport = httpx.ASGITransport(app=app, client=(peer, 50000))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420") as made:
         yield made
 
@@ -74,12 +104,19 @@ async def test_before_there_is_anything() -> None:
         assert "\nwaggle_global_best " not in (await web.get("/metrics")).text
 
 
-async def test_peers_words_are_escaped_and_no_script_would_run() -> None:
+async def test_only_our_own_scripts_run_and_the_page_has_no_word_of_a_peer() -> None:
     async with client(FULL) as web:
         page = await web.get("/")
         assert (await web.get("/api/best")).json()["summary"] == EVIL
-    assert "<script" not in page.text
-    assert "&lt;script&gt;" in page.text
+        for source in re.findall(r'(?:src|href)="(/assets/[^"]+)"', page.text):
+            found = await web.get(source)
+            assert found.status_code == 200
+            assert len(found.content) > 100
+        for stray in ("/assets/http.py", "/assets/..%2fhttp.py", "/assets/nosuch"):
+            assert (await web.get(stray)).status_code == 404
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert not re.search(r"<script(?![^>]* src=)|\son\w+=|style=", page.text)
     for name, value in HEADERS.items():
         assert page.headers[name] == value
 
@@ -114,13 +151,13 @@ import trio
 from node import main
 from node.http import create_app
 from node.metrics import Metrics
-from tests.node.test_http import FULL, targets
+from tests.node.test_http import FULL, TOKEN, Shown
 
 listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
 
 async def work(serve):
-    serve(create_app(lambda: FULL, Metrics(), "127.0.0.1", targets))
+    serve(create_app(Shown(FULL), Metrics(), "127.0.0.1", TOKEN))
     await trio.sleep_forever()
 
 sys.exit(main.run(work, listener))
@@ -133,8 +170,8 @@ def test_the_server_of_a_node_answers_on_a_socket_and_ends_beside_an_open_connec
         assert process.stdout is not None
         port = int(process.stdout.readline())
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30.0) as web:
-            found = {path: web.get(path).status_code for path in (*LINKS, "/", "/nosuch")}
-            assert found == {**dict.fromkeys(LINKS, 200), "/": 200, "/nosuch": 404}
+            found = {path: web.get(path).status_code for path in (*PATHS, "/", "/nosuch")}
+            assert found == {**dict.fromkeys(PATHS, 200), "/": 200, "/nosuch": 404}
             assert web.head("/metrics").content == b""
             assert web.post("/api/status").status_code == 405
             assert web.get("/", headers={"host": "evil.example"}).status_code == 421
