@@ -15,7 +15,6 @@ import hmac
 import ipaddress
 import json
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -86,14 +85,11 @@ def _refusal(request: Request, token: str) -> Response | None:
 
 async def _body(request: Request) -> Mapping[str, Any]:
     """Raises UserError for what is no JSON object, or too large."""
-    data = b""
-    async with aclosing(request.stream()) as parts:
-        async for part in parts:
-            data += part
-            if len(data) > MAX_BODY_BYTES:
-                raise UserError(f"expected at most {MAX_BODY_BYTES} bytes")
+    length = request.headers.get("content-length", "")
+    if not (length.isascii() and length.isdecimal() and int(length) <= MAX_BODY_BYTES):
+        raise UserError(f"expected Content-Length, at most {MAX_BODY_BYTES} bytes")
     try:
-        body = json.loads(data or b"{}")
+        body = json.loads(await request.body() or b"{}")
     except ValueError:
         body = None
     if not isinstance(body, dict):
