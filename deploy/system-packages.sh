@@ -10,7 +10,7 @@ packages() { # of the commands that are not there
     [ "$(uname)" != Linux ] || command -v bwrap >/dev/null 2>&1 || echo bubblewrap
     [ "$all" = --all ] || return 0
     command -v promtool >/dev/null 2>&1 || echo prometheus
-    command -v chromium >/dev/null 2>&1 || echo chromium
+    command -v chromedriver >/dev/null 2>&1 || echo chromium chromium-driver
     [ "$(uname)" != Linux ] || network
 }
 network() { # what tests/chaos is made with; root alone can use it

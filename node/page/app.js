@@ -259,7 +259,9 @@ async function operate() {
 
 $("pause").addEventListener("click", operate);
 $("more").addEventListener("click", () => { state.shown += PAGE_ROWS; drawTable(); });
-$("filters").addEventListener("input", () => { state.shown = PAGE_ROWS; drawTable(); });
+for (const event of ["input", "change"]) {
+  $("filters").addEventListener(event, () => { state.shown = PAGE_ROWS; drawTable(); });
+}
 $("filters").addEventListener("submit", (event) => event.preventDefault());
 $("tier").addEventListener("change", () => { state.tier = $("tier").value; refresh(); });
 addEventListener("hashchange", route);

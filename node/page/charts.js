@@ -3,6 +3,9 @@
 const uPlot = window.uPlot;
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+// Rows from which on dots are small.
+const MANY = 1000;
+
 let progress = null;
 let shown = null;
 
@@ -51,7 +54,7 @@ export function drawProgress(place, rows, steps, places, names, onPick) {
   shown = { place, rows, steps, places, names, onPick };
   const data = columns(rows, steps, places);
   const range = scale(steps, rows, names.goal === "maximize");
-  const key = JSON.stringify([names, range, matchMedia("(prefers-color-scheme: dark)").matches]);
+  const key = JSON.stringify([names, range, rows.length > MANY, matchMedia("(prefers-color-scheme: dark)").matches]);
   if (progress && progress.key === key && progress.place === place) {
     progress.plot.setData(data);
     return;
@@ -61,7 +64,7 @@ export function drawProgress(place, rows, steps, places, names, onPick) {
   const cut = (u, value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(6)));
   const series = [
     { label: "experiment", value: (u, value) => (value === null || value === undefined ? "–" : value) },
-    { label: "run", stroke: style("--dot"), paths: () => null, points: { show: true, size: 5, width: 0, fill: style("--dot") }, value: cut },
+    { label: "run", stroke: style("--dot"), paths: () => null, points: { show: true, size: rows.length > MANY ? 3 : 5, width: 0, fill: style("--dot") }, value: cut },
     { label: "accepted", stroke: style("--accent"), width: 2.5, paths: stairs, spanGaps: true, points: { show: false }, value: cut },
     { label: "proven", stroke: style("--proven"), width: 2.5, dash: [8, 5], paths: stairs, spanGaps: true, points: { show: false }, value: cut },
     { label: "hold-out", stroke: style("--link"), width: 1.5, dash: [3, 4], paths: stairs, spanGaps: true, points: { show: false }, value: cut },
