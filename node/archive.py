@@ -1,8 +1,11 @@
 """What a home holds, read without disturbing the node that may run on it."""
 
+import json
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from node.home import Home
 from node.journal import Journal
@@ -12,6 +15,11 @@ from node.version import version
 from protocol.errors import UserError
 from protocol.manifest import unpack
 from trainer.program import Program, parse_program
+
+#: A node on this machine answers in milliseconds; one that does not is looked at from outside.
+ASK_SECONDS = 3.0
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,18 @@ class Archive:
         if asset is None:
             raise UserError(f"the asset of {commit[:12]} is not here yet: its node fetches it from peers")
         return asset
+
+
+def ask(home: Home, path: str) -> Any:
+    """What the node that runs on a home answers to GET; None where none runs or answers."""
+    said = home.announced()
+    if said is None:
+        return None
+    try:
+        with urllib.request.urlopen(f"{said['http']}{path}", timeout=ASK_SECONDS) as answer:
+            return json.load(answer)
+    except (KeyError, ValueError, OSError):
+        return None
 
 
 async def _ask_nobody(commit: str, check: Callable[[bytes], bool]) -> bytes | None:

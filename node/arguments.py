@@ -21,10 +21,15 @@ from node.config import (
     LOG_ROWS,
     Agent,
     Command,
+    Completion,
     Doctor,
+    Export,
     Http,
+    Identity,
     Join,
     Look,
+    Operate,
+    Peers,
     ProgramCheck,
     ProgramData,
     ProgramNew,
@@ -40,6 +45,8 @@ from protocol.errors import RemoteProtocolError, UserError
 from protocol.identity import public_key_of
 
 MAX_PORT = 65535
+#: Those that shtab writes for.
+SHELLS = ("bash", "zsh", "tcsh")
 #: Some thousand addresses; more than a node ever dials.
 MAX_BOOTSTRAP_LETTERS = 200_000
 
@@ -113,6 +120,11 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
+def grammar() -> argparse.ArgumentParser:
+    """The parser itself, for those who tell shells of it."""
+    return _parser({})
+
+
 def _parser(environment: Mapping[str, str]) -> _Parser:
     parser = _Parser(
         prog="waggle", description="Autonomous research, shared: a node of a peer-to-peer swarm.",
@@ -124,6 +136,8 @@ def _parser(environment: Mapping[str, str]) -> _Parser:
     cache = default_cache(environment)
     _add_node(commands, home, cache, environment)
     _add_looks(commands, home)
+    _add_operations(commands, home)
+    _add_export(commands, home, cache)
     _add_run(commands, home, cache)
     _add_program(commands, cache)
     _add_swarm_key(commands)
@@ -235,11 +249,13 @@ def _add_private(options: argparse.ArgumentParser) -> None:
 def _add_looks(commands: Any, home: argparse.ArgumentParser) -> None:
     status = commands.add_parser("status", parents=[home], help="what a node does and has found")
     _add_json(status)
+    status.add_argument("--watch", dest="follow", action="store_true", help="again as it changes, until Ctrl-C")
     status.set_defaults(make=lambda values: Look("status", **values))
     log = commands.add_parser("log", parents=[home], help="experiments of the whole swarm, latest first")
     _add_json(log)
     log.add_argument("-n", "--limit", metavar="N", type=_natural, default=LOG_ROWS, help="so many (default 20)")
     log.add_argument("--all", action="store_true", help="all of them")
+    log.add_argument("-f", "--follow", action="store_true", help="oldest first, and then what comes, until Ctrl-C")
     log.set_defaults(make=_log)
     best = commands.add_parser("best", parents=[home], help="the best that is believed")
     form = best.add_mutually_exclusive_group()
@@ -251,6 +267,40 @@ def _add_looks(commands: Any, home: argparse.ArgumentParser) -> None:
     report = commands.add_parser("report", parents=[home], help="write results.tsv and progress.png")
     report.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="where (default: here)")
     report.set_defaults(make=lambda values: Report(**values))
+
+
+def _add_operations(commands: Any, home: argparse.ArgumentParser) -> None:
+    for what, about in {
+        "pause": "begin no new experiment until resume, also after a restart",
+        "resume": "go on after pause",
+        "veto": "as the program's founder: a commit, and all made from it, shall not be accepted",
+        "approve": "as the program's founder: a commit may be accepted",
+    }.items():
+        command = commands.add_parser(what, parents=[home], help=about)
+        if what in ("veto", "approve"):
+            command.add_argument("commit", metavar="COMMIT", help="or the letters that it begins with")
+        _add_json(command)
+        command.set_defaults(make=lambda values, what=what: Operate(what, **values))
+    peers = commands.add_parser("peers", parents=[home], help="nodes of the swarm that were heard lately")
+    _add_json(peers)
+    peers.set_defaults(make=lambda values: Peers(**values))
+    identity = commands.add_parser("identity", parents=[home], help="the peer id of a home, made now if it has none")
+    _add_json(identity)
+    identity.set_defaults(make=lambda values: Identity(**values))
+    completion = commands.add_parser("completion", help="what a shell reads to complete commands and options")
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(make=lambda values: Completion(**values))
+
+
+def _add_export(commands: Any, home: argparse.ArgumentParser, cache: Path) -> None:
+    export = commands.add_parser(
+        "export", parents=[home], help="the best as a plain folder that needs no waggle, with its lineage as patches"
+    )
+    export.add_argument("folder", metavar="DIR", type=Path)
+    which = export.add_mutually_exclusive_group()
+    which.add_argument("--commit", metavar="COMMIT", default="", help="another candidate")
+    which.add_argument("--tier", metavar="TIER", help="the incumbent of a tier")
+    export.set_defaults(make=lambda values: Export(**values), cache=cache)
 
 
 def _add_run(commands: Any, home: argparse.ArgumentParser, cache: Path) -> None:

@@ -41,6 +41,22 @@ def _dispatch(command: config.Command) -> int:
             from node.commands.look import look
 
             return look(command)
+        case config.Operate():
+            from node.commands.operate import operate
+
+            return operate(command)
+        case config.Peers() | config.Identity():
+            from node.commands.peers import identity, peers
+
+            return peers(command) if isinstance(command, config.Peers) else identity(command)
+        case config.Export():
+            from node.commands.export import export
+
+            return export(command)
+        case config.Completion():
+            from node.commands.completion import completion
+
+            return completion(command)
         case config.Report():
             from node.commands.report import report
 

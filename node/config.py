@@ -100,15 +100,54 @@ class Join:
 
 @dataclass(frozen=True)
 class Look:
-    """``status``, ``log`` and ``best`` of a home."""
+    """``status``, ``log`` and ``best`` of a home; ``follow`` is to go on with what is new until interrupted."""
 
     what: str
     home: Path
     json: bool = False
     limit: int | None = LOG_ROWS
+    follow: bool = False
     diff: bool = False
     show: bool = False
     tier: str | None = None
+
+
+@dataclass(frozen=True)
+class Operate:
+    """``what`` is pause, resume, veto or approve; the latter two of a commit, or of what one begins with."""
+
+    what: str
+    home: Path
+    commit: str = ""
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Peers:
+    home: Path
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Identity:
+    home: Path
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Export:
+    """The incumbent as a folder; of ``tier``, or another ``commit``."""
+
+    home: Path
+    cache: Path
+    folder: Path
+    commit: str = ""
+    tier: str | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    shell: str
 
 
 @dataclass(frozen=True)
@@ -164,7 +203,10 @@ class Doctor:
     device: str | None = None
 
 
-Command = Start | Join | Look | Report | Run | ProgramNew | ProgramCheck | ProgramData | SwarmKeyNew | Doctor
+Command = (
+    Start | Join | Look | Operate | Peers | Identity | Export | Completion | Report | Run | ProgramNew | ProgramCheck
+    | ProgramData | SwarmKeyNew | Doctor
+)
 
 
 def default_home(environment: Mapping[str, str]) -> Path:

@@ -152,10 +152,9 @@ class Journal:
             if flight is not None:
                 self._db.execute(_END, (flight.commit, flight.origin.value, flight.index))
 
-    def wires(self) -> Iterator[bytes]:
-        """All records, in order of arrival."""
-        for (wire,) in self._db.execute("SELECT wire FROM records ORDER BY position"):
-            yield wire
+    def wires(self, after: int = 0) -> Iterator[tuple[int, bytes]]:
+        """All records beyond a position, in order of arrival, each with its own."""
+        yield from self._db.execute("SELECT position, wire FROM records WHERE position > ? ORDER BY position", (after,))
 
     def get(self, record_id: str) -> bytes | None:
         row = self._db.execute("SELECT wire FROM records WHERE id = ?", (record_id,)).fetchone()

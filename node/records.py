@@ -43,6 +43,7 @@ class Records:
         self.ledger = Ledger(rules)
         self.chronicle = Chronicle(identity.public_key)
         self.changed = Signal()
+        self._read = 0
         self._full = False
         self._last: dict[bytes, tuple[int, str]] = {}
         self._swarm_id = swarm_id
@@ -106,13 +107,10 @@ class Records:
             self._sequence = max(self._sequence, sequence_of(record) + 1)
         self.changed.send()
 
-    def _replay(self) -> None:
-        begun = time.monotonic()
-        for author, size in list(self.journal.sizes.items()):
-            if size > AUTHOR_BYTES and author != self.me:
-                dropped = self.journal.trim(author, AUTHOR_BYTES)
-                log.warning("%d records of %s are over its quota", dropped, peer_id(author))
-        for wire in self.journal.wires():
+    def catch_up(self) -> None:
+        """Take what another process, which holds the home, has written since."""
+        for position, wire in self.journal.wires(after=self._read):
+            self._read = position
             try:
                 record = open_record(wire, self._swarm_id)
                 self.ledger.add(record)
@@ -120,5 +118,13 @@ class Records:
                 log.warning("a record in the journal is skipped: %s", error)
                 continue
             self.chronicle.add(record)
+
+    def _replay(self) -> None:
+        begun = time.monotonic()
+        for author, size in list(self.journal.sizes.items()):
+            if size > AUTHOR_BYTES and author != self.me:
+                dropped = self.journal.trim(author, AUTHOR_BYTES)
+                log.warning("%d records of %s are over its quota", dropped, peer_id(author))
+        self.catch_up()
         if len(self.ledger):
             log.info("%d records read in %.1f s", len(self.ledger), time.monotonic() - begun)

@@ -115,6 +115,8 @@ def _status_fields(
     yield "best", best_text(best, metric, me, status["tier"])
     if incumbent is not None and (best is None or incumbent["commit"] != best["commit"]):
         yield "incumbent", best_text(incumbent, metric, me, status["tier"])
+    for waiting in status["awaiting"]:
+        yield "to approve", best_text(waiting, metric, me, status["tier"])
     for current in status["current"]:
         yield "now", current_text(current)
     yield "experiments", counts_text(status["experiments"])
@@ -130,6 +132,8 @@ def _state(status: Json, now_ms: int) -> str:
     if not status["started_ms"]:
         return "running, but it can't be asked from here"
     since = f"running for {ago(status['started_ms'], now_ms)}"
+    if status["paused"]:
+        return f"{since}, paused: see waggle resume"
     return f"{since}, done: {status['stopped']}" if status["stopped"] else since
 
 

@@ -2,22 +2,23 @@
 
 import json
 import shutil
+import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from node.archive import Archive, open_archive
+from node.archive import Archive, ask, open_archive
 from node.config import Look
 from node.home import Home
-from node.snapshot import Best, best, level
+from node.snapshot import Best, best, level, row
 from node.view import TABLE_WIDTH, Json, best_json, best_text, row_json, status_json, status_lines, table
 from protocol.diffs import make_diff
 from protocol.errors import UserError
 
-#: A node on this machine answers in milliseconds; one that does not is looked at from outside.
-ASK_SECONDS = 3.0
+#: Between two looks of who watches.
+FOLLOW_SECONDS = 1.0
+#: Home, and nothing below: https://en.wikipedia.org/wiki/ANSI_escape_code
+CLEAR = "\x1b[H\x1b[J"
 
 
 def look(command: Look) -> int:
@@ -27,34 +28,67 @@ def look(command: Look) -> int:
 
 
 def _status(command: Look) -> None:
+    if command.follow:
+        _watch(command)
+        return
+    status = _status_now(command)
+    _print(command, status, status_lines(status, _now_ms(), _width()))
+
+
+def _status_now(command: Look) -> Json:
     home = Home(command.home)
-    status = _ask(home)
+    status: Json | None = ask(home, "/api/status")
     if status is None:
         with open_archive(home) as archive:
             status = status_json(archive.snapshot())
         status["running"] = home.running
-    _print(command, status, status_lines(status, time.time_ns() // 1_000_000, _width()))
+    return status
 
 
-def _ask(home: Home) -> Json | None:
-    """What the running node says of itself; None where none runs or answers."""
-    said = home.announced()
-    if said is None:
-        return None
-    try:
-        with urllib.request.urlopen(f"{said['http']}/api/status", timeout=ASK_SECONDS) as answer:
-            status = json.load(answer)
-    except (KeyError, ValueError, OSError):
-        return None
-    return status if isinstance(status, dict) else None
+def _watch(command: Look) -> None:
+    """Until Ctrl-C: in place on a terminal, else one block (or line of JSON) after each change."""
+    shown = ""
+    in_place = sys.stdout.isatty() and not command.json
+    while True:
+        status = _status_now(command)
+        text = json.dumps(status) if command.json else "\n".join(status_lines(status, _now_ms(), _width()))
+        if text != shown:
+            print(f"{CLEAR}{text}" if in_place else text, flush=True)
+            shown = text
+        time.sleep(FOLLOW_SECONDS)
 
 
 def _log(command: Look) -> None:
+    if command.follow:
+        _follow(command)
+        return
     with open_archive(Home(command.home)) as archive:
         rows = [row_json(row) for row in islice(archive.rows(), command.limit)]
         metric = {"name": archive.program.spec.metric_name}
-        lines = table(rows, metric, archive.snapshot().peer_id, time.time_ns() // 1_000_000, _width())
+        lines = table(rows, metric, archive.snapshot().peer_id, _now_ms(), _width())
         _print(command, rows, lines if rows else ["no experiments yet"])
+
+
+def _follow(command: Look) -> None:
+    """Until Ctrl-C: the last experiments, oldest first, and each new one as it comes to the home."""
+    with open_archive(Home(command.home)) as archive:
+        records, me = archive.records, archive.snapshot().peer_id
+        rows = list(islice(archive.rows(), command.limit))[::-1]
+        metric = {"name": archive.program.spec.metric_name}
+        seen, head = len(records.ledger), True
+        while True:
+            lines = (json.dumps(row_json(row)) for row in rows) if command.json else table(
+                [row_json(row) for row in rows], metric, me, _now_ms(), _width()
+            )  # fmt: skip
+            for line in islice(lines, 0 if head or command.json else 1, None) if rows else ():
+                print(line, flush=True)
+            head = head and not rows
+            records.catch_up()
+            new = islice(records.ledger.records(), seen, None)
+            rows = [row(records.ledger, one) for one in new if one.result is not None]
+            seen = len(records.ledger)
+            if not rows:
+                time.sleep(FOLLOW_SECONDS)
 
 
 def _best(command: Look) -> None:
@@ -103,6 +137,10 @@ def _print(command: Look, values: object, lines: Iterable[str]) -> None:
         return
     for line in lines:
         print(line)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _width() -> int:

@@ -29,7 +29,7 @@ def test_records_come_back_in_order_and_only_once(tmp_path: Path) -> None:
     assert not journal.append(records[0])
     journal.close()
     again = Journal(path)
-    assert [open_record(wire, SWARM) for wire in again.wires()] == records
+    assert [open_record(wire, SWARM) for _, wire in again.wires()] == records
     assert again.get(records[1].id) == records[1].wire
     assert again.get("0" * 64) is None
     assert len(again) == 3

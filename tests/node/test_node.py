@@ -165,7 +165,7 @@ async def test_what_was_running_is_run_again_under_the_same_key(
                 nursery.cancel_scope.cancel()
             assert fresh.seeds == [trainer.seeds[-1]]
             assert reopened.flights() == []
-            keys = [(r.commit, r.origin, r.index) for r in map(open_result, reopened.wires())]
+            keys = [(r.commit, r.origin, r.index) for r in (open_result(wire) for _, wire in reopened.wires())]
             assert keys[-1] == (flight.commit, flight.origin, flight.index)
             assert len(keys) == len(set(keys)) == 3
 
