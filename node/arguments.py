@@ -163,7 +163,9 @@ def _add_node(
     join = commands.add_parser(
         "join", parents=[home, options], help="fetch the program of a peer, and work with it"
     )
-    join.add_argument("address", metavar="ADDR", help="as the peer prints it: /ip4/…/tcp/…/p2p/…")
+    join.add_argument(
+        "address", metavar="ADDR", help="as the peer prints it: /ip4/…/tcp/…/p2p/…, or its page, http://HOST:8420"
+    )
     join.add_argument("--yes", action="store_true", help="take a program that is not built in without asking")
     join.add_argument(
         "--program-hash", metavar="HASH", type=_hash, help="take it if its hash begins like this, and no other"

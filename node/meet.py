@@ -1,8 +1,12 @@
 """The first words with peers that the user named: are they there, are they of our swarm, what do they work on."""
 
+import json
 import logging
 import sys
+import urllib.request
 from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import trio
 
@@ -16,8 +20,36 @@ log = logging.getLogger(__name__)
 
 #: Of a long list of bootstrap addresses; the rest is dialed when it is needed.
 MOST_ASKED = 16
+#: For a node's page; one that works answers in milliseconds.
+PAGE_SECONDS = 10.0
 #: Enough of a hash to be told apart by eye.
 SHORT = 12
+
+
+def multiaddr(address: str) -> str:
+    """What to dial: where the user gave a node's page, http://HOST:PORT, that node is asked for its own address, and
+    the host is kept by which it was reached. Raises UserError.
+    """
+    if not address.startswith("http://"):
+        return address
+    host = urlsplit(address).hostname or ""
+    try:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/api/status", timeout=PAGE_SECONDS) as answer:
+            told = json.load(answer)["addresses"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{address}: no node answers there: {error}") from None
+    for one in told:
+        _, _, port, _, peer = str(one).rsplit("/", 4)
+        if port.isdecimal():
+            return f"/{_kind(host)}/{host}/tcp/{port}/p2p/{peer}"
+    raise UserError(f"{address}: that node only dials out; ask for the address of one that listens")
+
+
+def _kind(host: str) -> str:
+    try:
+        return f"ip{ip_address(host).version}"
+    except ValueError:
+        return "dns4"
 
 
 async def meet(transport: Transport, addresses: Sequence[str], program: Program, *, new: bool) -> None:

@@ -27,7 +27,7 @@ from node.home import Home
 from node.http import create_app
 from node.journal import Journal
 from node.lineage import GitLineage
-from node.meet import consent, fetch, meet
+from node.meet import consent, fetch, meet, multiaddr
 from node.metrics import Metrics
 from node.node import Node
 from node.parts import Options, Parts
@@ -49,12 +49,17 @@ ANY_PORT = "0"
 
 def start(command: Start) -> int:
     """Run a node until it is told to end. Raises UserError."""
-    return _run(command, None)
+    return _run(_dialable(command), None)
 
 
 def join(command: Join) -> int:
     """Run a node on the program of a peer until it is told to end. Raises UserError."""
+    command = replace(command, start=_dialable(command.start), address=multiaddr(command.address))
     return _run(command.start, command)
+
+
+def _dialable(options: Start) -> Start:
+    return replace(options, join=tuple(map(multiaddr, options.join)))
 
 
 def _run(options: Start, joining: Join | None) -> int:

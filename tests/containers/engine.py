@@ -41,7 +41,8 @@ class Engine:
         """Its standard output. Raises UserError where it fails."""
         done = self.docker(*arguments, stdin=stdin, timeout=timeout)
         if done.returncode:
-            raise UserError(f"docker {' '.join(arguments[:2])} failed: {done.stderr.strip()[-2000:]}")
+            said = f"{done.stdout.strip()[-2000:]}\n{done.stderr.strip()[-2000:]}"
+            raise UserError(f"docker {' '.join(arguments[:2])} failed: {said.strip()}")
         return done.stdout
 
     def debian(self, name: str, packages: Sequence[str]) -> str:
