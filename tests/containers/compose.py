@@ -3,10 +3,10 @@
     python -m tests.containers.compose [WHEELS]
 
 The images are built here: the node's by deploy/Dockerfile on a Debian made by debootstrap, from the wheels in the
-folder WHEELS, or in a new one that pip fills; Prometheus's around Debian's package, under the name that the compose file
-has. Grafana's image can't be made like that, and is left out; its files are checked by tests/deploy/test_grafana.py. The
-program is the tests' own, whose experiments take a second. Needs root on Debian with docker.io, docker-compose and
-debootstrap. Not part of ``make test``: it starts an engine.
+folder WHEELS, or in a new one that pip fills; Prometheus's around Debian's package, under the name that it has in
+the compose file. Grafana's image can't be made like that, and is left out; tests/deploy/test_grafana.py checks its
+files. The program is the tests' own, whose experiments take a second. Needs root on Debian with docker.io,
+docker-compose and debootstrap. Not part of ``make test``: it starts an engine.
 """
 
 import json
