@@ -1,4 +1,4 @@
-"""Every command in README.md is one that there is; those that look at a home are run on one."""
+"""Every command in README.md and docs/ is one that there is; those of README that look at a home are run on one."""
 
 import re
 import shlex
@@ -14,13 +14,14 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 #: What stands in README where a reader puts his own.
 PEER = "12D3KooWLeduQ2Dwdk7WDLZWo3BXoEdArcrGdgxwrrSChheuVNtv"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 LOOKS = ("status", "log", "best", "report", "run")
 
 
-def commands(first: str) -> list[str]:
+def commands(first: str, text: str = README) -> list[str]:
     """The lines of indented blocks that begin with ``first``, and the quoted commands in the text."""
-    lines = re.findall(rf"(?m)^    ({first} .*)$", README)
-    quoted = re.findall(rf"`({first} [^`]*)`", README)
+    lines = re.findall(rf"(?m)^    ({first} .*)$", text)
+    quoted = re.findall(rf"`({first} [^`]*)`", text)
     return [line.partition("#")[0].strip() for line in (*lines, *quoted)]
 
 
@@ -29,7 +30,7 @@ def words(command: str, folder: Path) -> list[str]:
     return shlex.split(replaced.replace("my.py", str(folder / "my.json")))[1:]
 
 
-@pytest.mark.parametrize("command", commands("waggle"))
+@pytest.mark.parametrize("command", commands("waggle", "\n".join([README, *(page.read_text() for page in DOCS)])))
 def test_each_command_is_understood(command: str, tmp_path: Path) -> None:
     arguments = words(command, tmp_path)
     if "--help" in arguments:
@@ -37,6 +38,15 @@ def test_each_command_is_understood(command: str, tmp_path: Path) -> None:
             parse(arguments)
     else:
         assert parse(arguments, {"HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_what_pages_point_to_is_there(page: Path) -> None:
+    text = page.read_text()
+    links = re.findall(r"\]\(([^)#]+?)\)", text)
+    paths = re.findall(r"`((?:deploy|tests|trainer|docs)/[\w./-]+)`", text)
+    assert [one for one in links if not one.startswith("http") and not (page.parent / one).exists()] == []
+    assert [one for one in paths if not (ROOT / one).exists()] == []
 
 
 @pytest.mark.parametrize("command", commands("make"))

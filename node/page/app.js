@@ -155,7 +155,7 @@ function caption(rows) {
   const steps = state.course.steps, last = steps[steps.length - 1];
   if (!last) return `${rows.length} experiments in this tier, none accepted yet.`;
   return `${rows.length} experiments in this tier. The best went from ${metric(steps[0].value)} to ${metric(last.value)} in ` +
-    `${steps.length - 1} steps, the latest: ${clean(last.summary)}. Drag to look closer, double-click a dot to open it.`;
+    `${steps.length - 1} step${steps.length === 2 ? "" : "s"}, the latest: ${clean(last.summary)}. Drag to look closer, double-click a dot to open it.`;
 }
 
 const pick = (place) => {

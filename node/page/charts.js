@@ -36,6 +36,8 @@ function columns(rows, steps, places) {
   if (steps.length) at(last)[1] ??= steps[steps.length - 1].value;
   const proven = steps.filter((step) => step.confirmed !== null);
   if (proven.length) at(last)[2] ??= proven[proven.length - 1].confirmed;
+  const held = steps.filter((step) => step.holdout !== null);
+  if (held.length) at(last)[3] ??= held[held.length - 1].holdout;
   const order = [...xs.keys()].sort((a, b) => a - b);
   return [order, ...[0, 1, 2, 3].map((index) => order.map((x) => xs.get(x)[index]))];
 }
