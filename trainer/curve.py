@@ -2,8 +2,8 @@
 
 A run is stopped where its loss lies above the incumbent's at the same fraction by more than a margin, which is
 wide at first and narrows: curves that begin apart may still meet. Losses have no unit that all programs share, so
-the margin is a share of how far the incumbent's own loss had fallen at its end. The figures come from recorded
-runs (tests/bench/early_stopping.py: chosen on half of them, tried on the other half).
+the margin is a share of how far the incumbent's own loss had fallen at its end. The figures are a little
+wider than what saves most of recorded runs (tests/bench/early_stopping.py: chosen on half, tried on the other).
 """
 
 from collections.abc import Sequence

@@ -154,8 +154,15 @@ class _Experiment:
             self._end(ended)
 
     async def _watch_disk(self) -> None:
-        why = await self.prepared.disk.overused(self.prepared.parties.trees)
-        self._end(Ended(Status.CRASHED, self.log.failure(why), "disk"))
+        self._end(self._overuse(await self.prepared.disk.overused(self.prepared.parties.trees)))
+
+    async def _look_at_disk(self) -> None:
+        """Once more before the exam: a candidate may be done before it is looked at."""
+        if why := await trio.to_thread.run_sync(self.prepared.disk.overuse, self.prepared.parties.trees):
+            raise self._overuse(why)
+
+    def _overuse(self, why: str) -> Ended:
+        return Ended(Status.CRASHED, self.log.failure(why), "disk")
 
     def _end(self, ended: Ended) -> None:
         """From outside the conductor; what comes after the last score changes nothing."""
@@ -177,6 +184,7 @@ class _Experiment:
         trained = await self._expect(candidate, "trained")
         self.supervisor.measure(candidate.child)
         self.supervisor.check_budget()
+        await self._look_at_disk()
         if self.saved is not None:
             self._seal(self.saved, trained.get("saved"))
         self.supervisor.enter("examining")

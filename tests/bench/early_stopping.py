@@ -6,7 +6,8 @@ Half of the runs, drawn at random, is for choosing margin and slack, the other f
 runs at several quantiles of the metric stand for incumbents, and every other run of the half for a candidate against
 each of them. A win is a candidate whose metric is better than the incumbent's by more than NOISE: two runs can't tell
 less from luck; the smaller gains that were lost are counted apart. Saved is the share of all candidates' budgets.
-Chosen is what saves most without losing a win.
+Chosen is what saves most among what loses at most LOST_SHARE of the wins: a run whose training loss is high and
+whose metric is good (much dropout, say) is behind at any margin that saves something.
 """
 
 import json
@@ -24,6 +25,8 @@ QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 SPLIT_SEED = 0
 #: Bits per byte: the standard deviation of the 22 runs of genesis.
 NOISE = 0.0185
+#: Of the wins, at most, in the half that is chosen on.
+LOST_SHARE = 0.01
 MARGINS = (0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.11, 0.12, 0.14)
 SLACKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 
@@ -80,9 +83,9 @@ def tally(runs: Sequence[Run], margin: float, slack: float) -> Tally:
 
 
 def choose(runs: Sequence[Run]) -> tuple[float, float]:
-    """The margin and slack that save most without losing a win."""
+    """The margin and slack that save most while they lose few wins."""
     kept = [(tally(runs, *pair), pair) for pair in product(MARGINS, SLACKS)]
-    return max((found.saved, pair) for found, pair in kept if not found.lost)[1]
+    return max((found.saved, pair) for found, pair in kept if found.lost <= LOST_SHARE * found.wins)[1]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.curve import EARLY_FRACTION, POINTS, is_behind, mean_before, thin
+from trainer.curve import EARLY_FRACTION, POINTS, Curve, is_behind, mean_before, thin
 
 STEPS = [step / 100 for step in range(101)]
 TABLE = Path(__file__).parents[1] / "bench" / "data" / "lm_mini_runs.jsonl"
@@ -67,11 +67,17 @@ def test_an_incumbent_whose_loss_does_not_fall_judges_nobody() -> None:
     assert not is_behind(along(lambda at: 9.0), flat)
 
 
-def test_no_recorded_run_is_behind_one_that_is_clearly_worse() -> None:
-    """Of real runs: against genesis, nothing that ends better by two standard deviations is stopped."""
+def test_hardly_a_recorded_run_is_behind_one_that_is_clearly_worse() -> None:
+    """Of real runs: against genesis, one in fifty that end better by two standard deviations is stopped, at most."""
     rows = [json.loads(line) for line in TABLE.read_text().splitlines()[1:]]
     genesis = next(row for row in rows if row["kind"] == "genesis")
     better = [row for row in rows if row["metric"] is not None and row["metric"] < genesis["metric"] - 0.037]
-    assert len(better) > 20
-    for row in better:
-        assert not any(is_behind(row["curve"][:count], genesis["curve"]) for count in range(1, len(row["curve"])))
+    assert len(better) > 100
+    stopped = [row for row in better if ever_behind(row["curve"], genesis["curve"])]
+    assert len(stopped) <= len(better) / 50
+    worse = [row for row in rows if row["metric"] is not None and row["metric"] > genesis["metric"] + 0.5]
+    assert sum(ever_behind(row["curve"], genesis["curve"]) for row in worse) > 0.9 * len(worse)
+
+
+def ever_behind(curve: Curve, incumbent: Curve) -> bool:
+    return any(is_behind(curve[:count], incumbent) for count in range(1, len(curve)))
