@@ -10,11 +10,11 @@ The environment is read here, once, and nowhere else:
 
 import argparse
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import node.argument_types as types
 from node.config import (
     DEFAULT_LISTEN,
     DEVICES,
@@ -24,7 +24,6 @@ from node.config import (
     Completion,
     Doctor,
     Export,
-    Http,
     Identity,
     Join,
     Look,
@@ -41,10 +40,8 @@ from node.config import (
     default_home,
 )
 from node.version import version
-from protocol.errors import RemoteProtocolError, UserError
-from protocol.identity import public_key_of
+from protocol.errors import UserError
 
-MAX_PORT = 65535
 #: Those that shtab writes for.
 SHELLS = ("bash", "zsh", "tcsh")
 #: Some thousand addresses; more than a node ever dials.
@@ -168,8 +165,9 @@ def _add_node(
     )
     join.add_argument("--yes", action="store_true", help="take a program that is not built in without asking")
     join.add_argument(
-        "--program-hash", metavar="HASH", type=_hash, help="take it if its hash begins like this, and no other"
-    )
+        "--program-hash", metavar="HASH", type=types.hash_prefix,
+        help="take it if its hash begins like this, and no other",
+    )  # fmt: skip
     join.set_defaults(make=_join, **given)
 
 
@@ -183,7 +181,10 @@ def _node_options() -> argparse.ArgumentParser:
     )  # fmt: skip
     listen.add_argument("--no-listen", action="store_true", help="only dial out; the node takes full part")
     add("--join", metavar="ADDR", action="append", help="a peer to begin with; may be repeated")
-    add("--bootstrap", metavar="FILE", type=_path, help="addresses to begin with, one on a line; see WAGGLE_BOOTSTRAP")
+    add(
+        "--bootstrap", metavar="FILE", type=types.path,
+        help="addresses to begin with, one on a line; see WAGGLE_BOOTSTRAP",
+    )  # fmt: skip
     announce = options.add_mutually_exclusive_group()
     announce.add_argument(
         "--announce", metavar="MULTIADDR", action="append",
@@ -196,7 +197,7 @@ def _node_options() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_private(options)
     add(
-        "--http", metavar="HOST:PORT", type=_http, default=Start.http,
+        "--http", metavar="HOST:PORT", type=types.http_address, default=Start.http,
         help=f"status page, API and metrics (default {Start.http}, or another port where that is taken)",
     )  # fmt: skip
     add(
@@ -204,10 +205,10 @@ def _node_options() -> argparse.ArgumentParser:
         help="tell peers where to scrape this node, where --http serves others too (default: as before, else no)",
     )  # fmt: skip
     _add_agent(options)
-    add("--seed", metavar="N", type=_natural, default=0, help="of the choices this node makes")
-    add("--max-experiments", metavar="N", type=_natural, help="then only serve peers")
+    add("--seed", metavar="N", type=types.natural, default=0, help="of the choices this node makes")
+    add("--max-experiments", metavar="N", type=types.natural, help="then only serve peers")
     add(
-        "--lanes", metavar="N|auto", type=_lanes, default=1,
+        "--lanes", metavar="N|auto", type=types.lanes, default=1,
         help="experiments side by side, each on a GPU or a CPU of its own (default 1)",
     )  # fmt: skip
     add("--exit-when-done", action="store_true", help="end when no more experiments are to be done")
@@ -222,27 +223,27 @@ def _add_agent(options: argparse.ArgumentParser) -> None:
     agent = options.add_argument_group("who thinks of the next edit")
     add = agent.add_argument
     add(
-        "--agent", metavar="AGENT", type=_agent, default=("", ""),
+        "--agent", metavar="AGENT", type=types.agent, default=("", ""),
         help="local, claude, or 'command: CMD', which edits the asset in a folder (default: as before, else local)",
     )  # fmt: skip
     add("--model", metavar="MODEL", help="of claude")
-    add("--agent-seconds", metavar="N", type=_positive, help="that a command may take (default 900)")
-    add("--max-tokens", metavar="N", type=_natural, help="of claude, in all (default: no limit)")
-    add("--max-tokens-per-hour", metavar="N", type=_natural, help="default: no limit")
-    add("--max-tokens-per-proposal", metavar="N", type=_natural, help="default 200000")
+    add("--agent-seconds", metavar="N", type=types.positive, help="that a command may take (default 900)")
+    add("--max-tokens", metavar="N", type=types.natural, help="of claude, in all (default: no limit)")
+    add("--max-tokens-per-hour", metavar="N", type=types.natural, help="default: no limit")
+    add("--max-tokens-per-proposal", metavar="N", type=types.natural, help="default 200000")
     add("--no-fallback", action="store_true", help="don't search locally while claude can't be had")
 
 
 def _add_private(options: argparse.ArgumentParser) -> None:
     key = options.add_mutually_exclusive_group()
     key.add_argument(
-        "--swarm-key", metavar="FILE", type=_path,
+        "--swarm-key", metavar="FILE", type=types.path,
         help="talk only to nodes that have this key: see waggle swarm-key (default: as before, else none)",
     )  # fmt: skip
     key.add_argument("--no-swarm-key", action="store_true", help="talk to nodes without a key, as this did not before")
     allow = options.add_mutually_exclusive_group()
     allow.add_argument(
-        "--allow", metavar="PEER_ID", type=_peer_id, action="append",
+        "--allow", metavar="PEER_ID", type=types.peer_id, action="append",
         help="let in this peer, and no others; may be repeated (default: as before, else anybody)",
     )  # fmt: skip
     allow.add_argument("--allow-all", action="store_true", help="let in anybody, as this did not before")
@@ -255,7 +256,7 @@ def _add_looks(commands: Any, home: argparse.ArgumentParser) -> None:
     status.set_defaults(make=lambda values: Look("status", **values))
     log = commands.add_parser("log", parents=[home], help="experiments of the whole swarm, latest first")
     _add_json(log)
-    log.add_argument("-n", "--limit", metavar="N", type=_natural, default=LOG_ROWS, help="so many (default 20)")
+    log.add_argument("-n", "--limit", metavar="N", type=types.natural, default=LOG_ROWS, help="so many (default 20)")
     log.add_argument("--all", action="store_true", help="all of them")
     log.add_argument("-f", "--follow", action="store_true", help="oldest first, and then what comes, until Ctrl-C")
     log.set_defaults(make=_log)
@@ -313,7 +314,7 @@ def _add_run(commands: Any, home: argparse.ArgumentParser, cache: Path) -> None:
     run.add_argument("--program", metavar="NAME|DIR", help="default: the home's, else lm")
     run.add_argument("--asset", metavar="FILE", type=Path, help="instead of the program's own")
     _add_json(run)
-    run.add_argument("--seed", metavar="N", type=_natural, help="default: one that nobody can pick")
+    run.add_argument("--seed", metavar="N", type=types.natural, help="default: one that nobody can pick")
     _add_device(run)
     run.set_defaults(make=lambda values: Run(**values), cache=cache)
 
@@ -338,14 +339,14 @@ def _add_swarm_key(commands: Any) -> None:
     key = commands.add_parser("swarm-key", help="make the key of a private swarm")
     actions = key.add_subparsers(metavar="ACTION", required=True)
     new = actions.add_parser("new", help="a new key, for all nodes of the swarm and for nobody else")
-    new.add_argument("file", metavar="FILE", type=_path)
+    new.add_argument("file", metavar="FILE", type=types.path)
     new.set_defaults(make=lambda values: SwarmKeyNew(**values))
 
 
 def _home(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(add_help=False)
     parser.add_argument(
-        "--home", metavar="DIR", type=_path, default=default_home(environment),
+        "--home", metavar="DIR", type=types.path, default=default_home(environment),
         help="the node's folder",
     )  # fmt: skip
     return parser
@@ -361,57 +362,3 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for machines")
-
-
-def _http(text: str) -> Http:
-    host, found, port = text.rpartition(":")
-    if not found or not host or not port.isdecimal() or int(port) > MAX_PORT:
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT, such as {Start.http}, got {text!r}")
-    return Http(host.removeprefix("[").removesuffix("]"), int(port), True)
-
-
-def _path(text: str) -> Path:
-    return Path(text).absolute()
-
-
-def _peer_id(text: str) -> str:
-    try:
-        public_key_of(text)
-    except RemoteProtocolError:
-        raise argparse.ArgumentTypeError(f"expected a peer id, such as 12D3KooW…, got {text!r}") from None
-    return text
-
-
-def _agent(text: str) -> tuple[str, str]:
-    kind, _, command = text.partition(":")
-    if kind == "command" and command.strip():
-        return kind, command.strip()
-    if text in ("local", "claude"):
-        return text, ""
-    raise argparse.ArgumentTypeError(f"expected local, claude or 'command: CMD', got {text!r}")
-
-
-def _positive(text: str) -> float:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text!r}")
-    return float(text)
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
-    return int(text)
-
-
-def _lanes(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, or auto, got {text!r}")
-    return int(text)
-
-
-def _hash(text: str) -> str:
-    if not re.fullmatch("[0-9a-f]{8,64}", text.lower()):
-        raise argparse.ArgumentTypeError("expected 8 to 64 hexadecimal digits")
-    return text.lower()

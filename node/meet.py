@@ -2,9 +2,11 @@
 
 import json
 import logging
+import re
 import sys
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -22,6 +24,10 @@ log = logging.getLogger(__name__)
 MOST_ASKED = 16
 #: For a node's page; one that works answers in milliseconds.
 PAGE_SECONDS = 10.0
+#: Of its status: some hundred times what one says.
+MAX_PAGE_BYTES = 1 << 20
+#: Of a node's own addresses; the host before it is kept by which the page was reached.
+_TCP = re.compile(r"/.+(/tcp/[0-9]+/p2p/[0-9A-Za-z]+)")
 #: Enough of a hash to be told apart by eye.
 SHORT = 12
 
@@ -32,16 +38,15 @@ def multiaddr(address: str) -> str:
     """
     if not address.startswith("http://"):
         return address
-    host = urlsplit(address).hostname or ""
     try:
+        host = urlsplit(address).hostname or ""
         with urllib.request.urlopen(f"{address.rstrip('/')}/api/status", timeout=PAGE_SECONDS) as answer:
-            told = json.load(answer)["addresses"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            told = [str(one) for one in json.loads(answer.read(MAX_PAGE_BYTES))["addresses"]]
+    except (OSError, HTTPException, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{address}: no node answers there: {error}") from None
     for one in told:
-        _, _, port, _, peer = str(one).rsplit("/", 4)
-        if port.isdecimal():
-            return f"/{_kind(host)}/{host}/tcp/{port}/p2p/{peer}"
+        if found := _TCP.fullmatch(one):
+            return f"/{_kind(host)}/{host}{found[1]}"
     raise UserError(f"{address}: that node only dials out; ask for the address of one that listens")
 
 

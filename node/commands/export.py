@@ -27,6 +27,16 @@ if __name__ == "__main__":  # added by waggle export
     standalone.main()
 """
 SUBJECT_LETTERS = 72
+README = """# {name}
+
+Candidate `{commit}` of a waggledance swarm: {metric} {value} over {runs} runs on {tier}.
+
+    python {run}
+
+trains `{asset}` for the program's budget and scores it. It needs what the program imports, and nothing of waggle.
+`patches/` is its way from the program as its author wrote it, for `git am`; `candidate.json` says the above for
+machines. The text was found by machines of people you may not know: read it before you run it.
+"""
 
 
 def export(command: Export) -> int:
@@ -41,6 +51,7 @@ def export(command: Export) -> int:
         _write_program(archive, folder, assets[-1], found)
         _write_patches(archive, folder / "patches", lineage, assets)
         _write_data(archive, folder / "data", command.cache)
+    _write_readme(archive, folder, found)
     _print_what(folder, found, len(lineage) - 1, archive.program.spec.asset)
     return 0
 
@@ -107,8 +118,21 @@ def _write_data(archive: Archive, folder: Path, cache: Path) -> None:
             shutil.copytree(source, folder / name, dirs_exist_ok=True)
 
 
+def _write_readme(archive: Archive, folder: Path, found: Best) -> None:
+    spec = archive.program.spec
+    text = README.format(
+        name=spec.name, commit=found.commit, metric=spec.metric_name, value=metric_text(found.metric),
+        runs=found.runs, tier=found.tier, run=_to_run(spec.asset), asset=spec.asset,
+    )  # fmt: skip
+    (folder / "README.md").write_text(text, "utf-8")
+
+
+def _to_run(asset: str) -> str:
+    return asset if asset.endswith(".py") else "standalone.py"
+
+
 def _print_what(folder: Path, found: Best, steps: int, asset: str) -> None:
-    run = asset if asset.endswith(".py") else "standalone.py"
+    run = _to_run(asset)
     print(f"{folder}: {found.commit[:12]}, {metric_text(found.metric)}, {steps} steps from genesis")
     print(f"run it:     cd {folder} && python {run}")
     print("its way:    patches/, for git am on the program as its author wrote it")

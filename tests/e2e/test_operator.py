@@ -66,7 +66,8 @@ async def test_a_founder_approves_and_vetoes_and_the_swarm_follows(nodes: Place,
 async def test_who_is_there(nodes: Place, tmp_path: Path) -> None:
     program = write_numbers(tmp_path / "program", seconds=1)
     first = await nodes.start("first", "--program", str(program), "--no-mdns").up()
-    second = await nodes.start("second", first.address, "--yes", "--no-mdns", command="join").up()
+    page = first.said("http")  # in place of its address
+    second = await nodes.start("second", page, "--yes", "--no-mdns", command="join").up()
     home = ("--home", str(second.home))
 
     def seen() -> dict[str, bool]:
@@ -121,6 +122,7 @@ async def test_the_best_goes_into_a_folder_that_needs_no_waggle(nodes: Place, tm
     assert (said["commit"], said["value"]) == (best["commit"], best["metric"])
     ran = run(folder, sys.executable, "-I", "standalone.py")
     assert ran.stdout.startswith("distance ")
+    assert f"`{best['commit']}`" in (folder / "README.md").read_text()
     asset = (folder / "numbers.json").read_bytes()
     assert nodes.waggle("best", "--show", *home).stdout.encode() == asset
 
