@@ -9,7 +9,7 @@ in closed form).
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,11 +52,8 @@ class Surrogate:
         self._places = self._coordinates(points)
         scores = squash(np.asarray(losses, dtype=np.float64), level)
         self._mean = float(scores.mean())
-        fits = (
-            self._fit(scores - self._mean, reach, main, noise)
-            for reach, main, noise in itertools.product(REACH, MAIN, NOISE)
-        )
-        self._best = max(fits, key=lambda fit: fit.likelihood)
+        scores -= self._mean
+        self._best = max(self._fits(scores), key=lambda fit: fit.likelihood)
 
     def draw(self, points: Sequence[Point], seed: int) -> Array:
         """A score for each point, drawn from what the trials leave open (Thompson 1933); lower is better.
@@ -64,7 +61,8 @@ class Surrogate:
         Points are drawn apart from each other: the pool is dense enough that a joint draw finds no better.
         """
         best, places = self._best, self._coordinates(points)
-        covariance = self._kernel(self._places, places, best.reach, best.main)
+        effects, joint = self._effects(self._places, places, best.reach)
+        covariance = best.main * effects + (1.0 - best.main) * joint
         weights = np.linalg.solve(best.factor, covariance)
         mean = self._mean + weights.T @ best.solved
         variance = best.amplitude * (1.0 - (weights**2).sum(axis=0))
@@ -72,22 +70,19 @@ class Surrogate:
         drawn: Array = mean + np.sqrt(np.maximum(variance, TINY)) * noise
         return drawn
 
-    def _fit(self, scores: Array, reach: float, main: float, noise: float) -> Fit:
-        count = len(scores)
-        covariance = self._kernel(self._places, self._places, reach, main)
-        factor: Array = np.linalg.cholesky(covariance + (noise + JITTER) * np.eye(count)).astype(np.float64)
-        solved: Array = np.linalg.solve(factor, scores).astype(np.float64)
-        amplitude = max(float(solved @ solved) / count, TINY)
-        likelihood = -0.5 * count * math.log(amplitude) - float(np.log(np.diag(factor)).sum())
-        return Fit(likelihood, reach, main, factor, solved, amplitude)
+    def _fits(self, scores: Array) -> Iterator[Fit]:
+        for reach in REACH:
+            effects, joint = self._effects(self._places, self._places, reach)  # all but the whole of the work
+            for main, noise in itertools.product(MAIN, NOISE):
+                yield fit(main * effects + (1.0 - main) * joint, scores, reach, main, noise)
 
-    def _kernel(self, ours: Array, theirs: Array, reach: float, main: float) -> Array:
+    def _effects(self, ours: Array, theirs: Array, reach: float) -> tuple[Array, Array]:
+        """The kernels of main and of joint effects, each of shape [ours, theirs]."""
         apart = np.abs(ours[:, None, :] - theirs[None, :, :])
         squares = np.where(self._unordered, apart > 0, (apart / reach) ** 2)
         effects: Array = np.exp(-0.5 * squares).mean(axis=-1)
         joint: Array = np.exp(-0.5 * squares.sum(axis=-1) / JOINT**2)
-        mixed: Array = main * effects + (1.0 - main) * joint
-        return mixed
+        return effects, joint
 
     @property
     def _unordered(self) -> NDArray[np.bool_]:
@@ -104,6 +99,15 @@ class Surrogate:
             for point in points
         ]
         return np.array(rows, dtype=np.float64).reshape(len(points), len(domains))
+
+
+def fit(covariance: Array, scores: Array, reach: float, main: float, noise: float) -> Fit:
+    count = len(scores)
+    factor: Array = np.linalg.cholesky(covariance + (noise + JITTER) * np.eye(count)).astype(np.float64)
+    solved: Array = np.linalg.solve(factor, scores).astype(np.float64)
+    amplitude = max(float(solved @ solved) / count, TINY)
+    likelihood = -0.5 * count * math.log(amplitude) - float(np.log(np.diag(factor)).sum())
+    return Fit(likelihood, reach, main, factor, solved, amplitude)
 
 
 def squash(losses: Array, level: float) -> Array:
