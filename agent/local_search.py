@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 
 import trio
 
+from agent.domains import Choice, Domain, Int, Log
 from agent.evidence import Evidence, evidence
 from agent.proposer import Context, Edit
 from agent.space import Point, Space, changes, describe, key
-from agent.tunables import Choice, Domain, Int, Log, read_tunables, write_tunables
+from agent.tunables import read_tunables, write_tunables
 
 #: Steps in the pool; more found no better points.
 STEPS = 300
@@ -107,7 +108,7 @@ def ranked(space: Space, known: Evidence, rng: random.Random, pause: Callable[[]
     pool = [far_step(space, rng) for _ in range(STEPS)]
     for drawn in estimator_draws(space, known, rng, pause):
         parts = rng.sample(names, rng.randint(1, min(PARTS, len(names))))
-        pool += [drawn, {**space.base, **{name: drawn[name] for name in parts}}]
+        pool += [drawn, space.settle({**space.base, **{name: drawn[name] for name in parts}})]
     pause()
     scores = Surrogate(space, known.points, known.losses, known.level).draw(pool, rng.getrandbits(32))
     yield from (pool[place] for place in scores.argsort(kind="stable"))

@@ -1,7 +1,9 @@
 """A space of tunables: draw a point, step from one, tell two apart, say what changed.
 
 A point is a value for each tunable. Numbers are moved about in unit coordinates: 0 is a domain's low end, 1
-its high end, and where a domain is logarithmic the coordinate is that of the logarithm.
+its high end, and where a domain is logarithmic the coordinate is that of the logarithm. A tunable that does
+nothing at a point, since its ``When`` does not hold there, has the base's value: points that train alike are equal,
+and a model of the loss learns nothing from what had no effect (as in SMAC: Hutter, Hoos, Leyton-Brown 2011).
 """
 
 import itertools
@@ -9,8 +11,8 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
+from agent.domains import Choice, Domain, Int, Log, Tunable, Uniform, When, fit, same
 from agent.proposer import MAX_SUMMARY
-from agent.tunables import Choice, Domain, Int, Log, Tunable, Uniform, fit, same
 from protocol.statements import Scalar
 from protocol.text import one_line
 
@@ -29,6 +31,10 @@ class Space:
             name: tunable.domain for name, tunable in tunables.items() if size(tunable.domain) > 1
         }
         self.base: Point = {name: tunables[name].value for name in self.domains}
+        self._values = {name: tunable.value for name, tunable in tunables.items()}
+        self._whens: dict[str, When] = {
+            name: when for name in self.domains if (when := tunables[name].when) is not None
+        }
 
     @property
     def size(self) -> float:
@@ -47,21 +53,30 @@ class Space:
             if value is None:
                 return None
             point[name] = value
-        return point if any(name in values for name in self.domains) else None
+        return self.settle(point) if any(name in values for name in self.domains) else None
+
+    def settle(self, point: Mapping[str, Scalar]) -> Point:
+        """``point`` with the base's value for what does nothing there."""
+        values = {**self._values, **point}
+        return {
+            name: value if name not in self._whens or self._whens[name].holds(values) else self.base[name]
+            for name, value in point.items()
+        }
 
     def draw(self, rng: random.Random) -> Point:
         """Uniform over the space."""
-        return {name: draw(domain, rng) for name, domain in self.domains.items()}
+        return self.settle({name: draw(domain, rng) for name, domain in self.domains.items()})
 
     def step(
         self, point: Mapping[str, Scalar], names: Sequence[str], spread: float, rng: random.Random
     ) -> Point:
         """``point`` with each of ``names`` moved, numbers by about ``spread`` in unit coordinates."""
-        return {**point, **{name: step(self.domains[name], point[name], spread, rng) for name in names}}
+        moved = {name: step(self.domains[name], point[name], spread, rng) for name in names}
+        return self.settle({**point, **moved})
 
     def tidy(self, point: Mapping[str, Scalar]) -> Point:
         """``point`` with its numbers rounded as drawn ones are."""
-        return {name: tidy(domain, point[name]) for name, domain in self.domains.items()}
+        return self.settle({name: tidy(domain, point[name]) for name, domain in self.domains.items()})
 
     def points(self) -> Iterator[Point]:
         """All points of a space of finite size."""

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.domains import Choice
 from agent.space import Point, Space, unit
-from agent.tunables import Choice
 
 Array = NDArray[np.float64]
 

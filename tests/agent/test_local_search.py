@@ -8,11 +8,12 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.domains import Choice, Domain, Int, Log, Tunable, Uniform, When, fit
 from agent.evidence import MAX_TRIALS, choose_trials, comparable, evidence
 from agent.local_search import FIRST_MOVES, LocalSearch, ideas
 from agent.proposer import Context, Trial
 from agent.space import Space, at, changes, describe, draw, step, tidy, unit
-from agent.tunables import Choice, Domain, Int, Log, Tunable, Uniform, fit, read_tunables
+from agent.tunables import read_tunables
 from protocol.statements import Scalar, Status
 
 NAMES = ["a", "b", "c", "d"]
@@ -176,6 +177,27 @@ def test_every_whole_number_is_drawn_as_often() -> None:
     drawn = [draw(Int(1, 4), rng) for _ in range(4000)]
     counts = [drawn.count(number) for number in range(1, 5)]
     assert min(counts) > 900
+
+
+WAITING = Space(
+    {
+        "kind": Tunable("kind", "adam", Choice("adam", "muon")),
+        "rate": Tunable("rate", 3.0, Log(1.0, 9.0), When("kind", "muon")),
+    }
+)
+
+
+@given(st.randoms(use_true_random=False))
+def test_what_does_nothing_at_a_point_has_the_bases_value(rng: random.Random) -> None:
+    for point in (
+        WAITING.draw(rng),
+        WAITING.step(WAITING.base, ["rate"], 0.5, rng),
+        WAITING.step({"kind": "muon", "rate": 5.0}, ["kind", "rate"], 0.5, rng),
+        WAITING.place({"kind": "adam", "rate": 8.0}),
+    ):
+        assert point is not None
+        assert point["kind"] == "muon" or point["rate"] == 3.0
+    assert WAITING.place({"kind": "muon", "rate": 8.0}) == {"kind": "muon", "rate": 8.0}
 
 
 def test_a_domain_with_one_value_is_not_searched() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.domains import Choice, Tunable, Uniform
 from agent.space import Point, Space
 from agent.surrogate import Surrogate, squash
-from agent.tunables import Choice, Tunable, Uniform
 
 SPACE = Space(
     {f"x{place}": Tunable(f"x{place}", 0.5, Uniform(0.0, 1.0)) for place in range(6)}

@@ -8,19 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.tunables import (
-    Choice,
-    Int,
-    Log,
-    Tunable,
-    TunableError,
-    Uniform,
-    check_tunables,
-    fit,
-    read_tunables,
-    same,
-    write_tunables,
-)
+from agent.domains import Choice, Int, Log, Tunable, TunableError, Uniform, When, fit, same
+from agent.tunables import check_tunables, read_tunables, write_tunables
 from protocol.statements import MAX_TUNABLES, Scalar
 from trainer.program import load_program
 
@@ -66,6 +55,19 @@ def test_json_declarations_are_read() -> None:
         "mode": Tunable("mode", "é", Choice("é", "b")),
     }
     assert check_tunables(JSON, "numbers.json") == []
+
+
+def test_what_a_tunable_waits_for_is_read_too() -> None:
+    asset = b'''KIND: Annotated[str, Choice("adam", "muon")] = "adam"
+RATE: Annotated[float, Log(1, 9), When("KIND", "muon")] = 3.0
+'''
+    assert read_tunables(asset, "train.py") == {
+        "KIND": Tunable("KIND", "adam", Choice("adam", "muon")),
+        "RATE": Tunable("RATE", 3.0, Log(1, 9), When("KIND", "muon")),
+    }
+    assert write_tunables(asset, "train.py", {"RATE": 4}) == asset.replace(b"3.0", b"4.0")
+    other = b'{"k": {"value": 1, "choices": [1, 2]}, "x": {"value": 0.5, "low": 0, "high": 1, "when": {"k": [2]}}}'
+    assert read_tunables(other, "a.json")["x"] == Tunable("x", 0.5, Uniform(0, 1), When("k", 2))
 
 
 def test_the_built_in_asset_declares_its_tunables_well() -> None:
@@ -117,6 +119,11 @@ def test_a_value_that_does_not_fit_is_refused(name: str, value: Scalar) -> None:
         ("X: Annotated[int, Int(*BOUNDS)] = 1", "written out"),
         ("X: Annotated[int, Int(low=1)] = 1", "expected Log, Uniform, Int or Choice"),
         ("X: Annotated[int, Choice()] = 1", "needs an option"),
+        ("X: Annotated[int, Int(0, 8), When('Z', 1)] = 1", "X: When names 'Z', which is no other tunable"),
+        ("X: Annotated[int, Int(0, 8), When('X', 1)] = 1", "X: When names 'X', which is no other tunable"),
+        ("X: Annotated[int, Int(0, 8), When('X')] = 1", 'expected When("OTHER", value'),
+        ("X: Annotated[int, Int(0, 8), When(1, 2)] = 1", 'expected When("OTHER", value'),
+        ("X: Annotated[int, Int(0, 8), When('Y', 1, 3)] = 1", "X: Y is never 3"),
         ("X: Annotated[int, Choice(1, True)] = 1", "of one type"),
         ("X: Annotated[int, Choice(1, 1)] = 1", "stands twice"),
         ("X: Annotated[float, Uniform(0, 1e999)] = 0.5", "written out"),

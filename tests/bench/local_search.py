@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from agent.domains import Choice  # noqa: E402
 from agent.evidence import evidence  # noqa: E402
 from agent.local_search import LocalSearch, estimator_draws, first_step  # noqa: E402
 from agent.proposer import Context, Edit, Trial  # noqa: E402
 from agent.space import Point, Space, unit  # noqa: E402
-from agent.tunables import Choice, read_tunables, write_tunables  # noqa: E402
+from agent.tunables import read_tunables, write_tunables  # noqa: E402
 from protocol.statements import Scalar, Status  # noqa: E402
 from trainer.program import load_program  # noqa: E402
 
@@ -65,8 +66,10 @@ class Table:
     def row(self, values: Mapping[str, Scalar]) -> list[float]:
         """Unit coordinates; numeric options by the order of their logarithms, others one feature each."""
         features: list[float] = []
+        point = self.space.place(values)
+        assert point is not None
         for name, domain in self.space.domains.items():
-            value = values[name]
+            value = point[name]
             if not isinstance(domain, Choice):
                 features.append(unit(domain, value))
             elif all(type(option) is int for option in domain.options):

@@ -1,12 +1,13 @@
 """Record real runs of lm-mini: a table on which search strategies can be compared without training again.
 
-    python tests/bench/record.py [--runs 240] [--core 1] [--table tests/bench/data/lm_mini_runs.jsonl]
+    python tests/bench/record.py [--runs 500] [--core 1] [--table tests/bench/data/lm_mini_runs.jsonl]
 
 Each line is a run: its place in the plan, its tunables, its seed and what came of it. The first line says how
 and where it was recorded. The plan is seeded and fixed: the asset as it is with REPEATS other seeds, then
 points drawn at random from the declared domains, one from the whole space and one from the neighbourhood of
-the default (NEAR tunables moved) in turn, and every AGAIN-th run the asset as it is once more. ``load`` is
-the machine's load average at a run's end: neighbours slow a core down even by its own clock.
+the default (NEAR tunables moved) in turn, and every AGAIN-th run the asset as it is once more. From the run FIRST_MUON
+on all but these train with Muon, which the asset did not know before; without it, it trains as it did, to the last bit.
+``load`` is the machine's load average at a run's end: neighbours slow a core down even by its own clock.
 
 Run it again and it goes on where it stopped; it stops with SIGTERM or SIGINT, after which the table is whole.
 One process at a time, on one core.
@@ -34,7 +35,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from agent.tunables import Choice, Int, Log, Tunable, read_tunables, write_tunables  # noqa: E402
+from agent.domains import Choice, Int, Log, Tunable  # noqa: E402
+from agent.tunables import read_tunables, write_tunables  # noqa: E402
 from trainer import data  # noqa: E402
 from trainer.inside import examiner, frames  # noqa: E402
 from trainer.inside.candidate import import_file  # noqa: E402
@@ -47,6 +49,8 @@ AGAIN = 16
 #: How many tunables a neighbour of the default differs in.
 NEAR = 3
 PLAN_SEED = 20261123
+FIRST_MUON = 420
+MUON = {"OPTIMIZER": "muon"}
 #: A run that is over its budget by so much would be killed by the trainer.
 OVERRUN = 1.05
 #: Wall seconds after which a run is given up: start-up, budget and exam on a shared core.
@@ -86,7 +90,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Record real runs of lm-mini.")
-    parser.add_argument("--runs", type=int, default=240)
+    parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--core", type=int, default=1)
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "waggle-bench-cache")
@@ -143,6 +147,7 @@ def append(table: Path, row: Mapping[str, Any]) -> None:
 def plan(asset: bytes, runs: int) -> Iterator[tuple[str, bytes, int]]:
     """(kind, asset, seed) of every run: the same sequence whenever it is asked for."""
     tunables = read_tunables(asset, "train.py")
+    names = sorted(tunables.keys() - {"OPTIMIZER", "MUON_RATE"})
     rng = random.Random(PLAN_SEED)
     for number in range(runs):
         seed = rng.getrandbits(63)
@@ -150,8 +155,10 @@ def plan(asset: bytes, runs: int) -> Iterator[tuple[str, bytes, int]]:
             yield "genesis", asset, seed
             continue
         near = number % 2 == 1
-        moved = rng.sample(sorted(tunables), NEAR) if near else sorted(tunables)
+        moved = rng.sample(names, NEAR) if near else names
         values = {name: draw(tunables[name], rng) for name in moved}
+        if number >= FIRST_MUON:
+            values |= MUON | {"MUON_RATE": draw(tunables["MUON_RATE"], rng)}
         yield "near" if near else "random", write_tunables(asset, "train.py", values), seed
 
 

@@ -97,7 +97,7 @@ def load_asset() -> dict[str, tuple]:
     nodes = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
     found = {}
     for node in nodes:
-        kind, domain = node.annotation.slice.elts
+        kind, domain, *_ = node.annotation.slice.elts
         domain = eval(ast.unparse(domain), vars(module))
         found[node.target.id] = ast.literal_eval(node.value), getattr(builtins, kind.id), domain
     return found
@@ -241,6 +241,18 @@ def test_on_a_cpu_the_same_seed_makes_the_same_steps(asset):
         asset.train(run)
         courses.append(losses)
     assert courses[0] == courses[1] != courses[2]
+
+
+def test_muons_steps_are_orthogonal(asset):
+    """All directions count alike: singular values near 1, times the root of rows over columns in a tall matrix."""
+    import torch
+
+    torch.manual_seed(0)
+    for rows, columns in ((64, 64), (32, 128), (128, 32)):
+        gradient = torch.randn(rows, columns) * torch.logspace(-3, 0, columns)
+        values = torch.linalg.svdvals(asset.orthogonal(gradient)) / max(1, rows / columns) ** 0.5
+        assert 0.3 < values.median() < 1.3
+        assert values.max() < 1.3
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from tunables import Choice, Int, Log, Uniform
+from tunables import Choice, Int, Log, Uniform, When
 
 # Size. These are a CPU core's; an accelerator gets a multiple of them, see LARGER.
 DEPTH: Annotated[int, Int(1, 4)] = 2
@@ -47,7 +47,9 @@ INIT_STD: Annotated[float, Log(0.003, 0.1)] = 0.02
 EMBEDDING_STD: Annotated[float, Log(0.003, 1.0)] = 0.02
 ZERO_OUTPUTS: Annotated[bool, Choice(False, True)] = False  # each block begins as the identity
 
-# Optimiser.
+# Optimiser. Muon is for the blocks' matrices; all else has Adam.
+OPTIMIZER: Annotated[str, Choice("adamw", "muon")] = "adamw"
+MUON_RATE: Annotated[float, Log(1.0, 100.0), When("OPTIMIZER", "muon")] = 10.0  # times the learning rate
 LEARNING_RATE: Annotated[float, Log(1e-4, 3e-2)] = 1e-3
 EMBEDDING_RATE: Annotated[float, Log(0.1, 30.0)] = 1.0  # times the learning rate
 BETA1: Annotated[float, Uniform(0.7, 0.98)] = 0.9
@@ -58,12 +60,13 @@ CLIP: Annotated[float, Log(0.1, 10.0)] = 1.0
 # Learning rate over the budget: up within WARMUP, then as SCHEDULE says.
 SCHEDULE: Annotated[str, Choice("constant", "wsd", "cosine")] = "constant"
 WARMUP: Annotated[float, Uniform(0.0, 0.2)] = 0.02
-COOLDOWN: Annotated[float, Uniform(0.1, 0.9)] = 0.4  # the share of the budget in which "wsd" comes down
+COOLDOWN: Annotated[float, Uniform(0.1, 0.9), When("SCHEDULE", "wsd")] = 0.4  # the budget's share in which it falls
 
 # An accelerator does some hundred times a core's work: a deeper and wider model, many windows at once, and
 # dropout, since it passes over the text many times.
 LARGER = {"depth": 3, "width": 3, "head_size": 2, "batch": 16, "dropout": 0.2}
 EPSILON = 1e-8
+MOMENTUM = 0.95
 
 
 class Norm(nn.Module):
@@ -190,32 +193,53 @@ def initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=EMBEDDING_STD)
 
 
-class AdamW:
+class Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019); vectors don't decay.
 
+    With Muon (Jordan 2024) a matrix of a block moves by its momentum, all of whose directions count alike.
     Written out because importing torch.optim's costs every run two seconds.
     """
 
     def __init__(self, model: GPT) -> None:
         embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+        blocks = {id(parameter) for parameter in model.blocks.parameters() if parameter.ndim == 2}
         self.parameters = [
-            (parameter, torch.zeros_like(parameter), torch.zeros_like(parameter), id(parameter) in embeddings)
+            (
+                parameter, torch.zeros_like(parameter), torch.zeros_like(parameter),
+                LEARNING_RATE * EMBEDDING_RATE if id(parameter) in embeddings else LEARNING_RATE,
+                OPTIMIZER == "muon" and id(parameter) in blocks,
+            )
             for parameter in model.parameters()
-        ]
+        ]  # fmt: skip
         self.steps = 0
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
+    def step(self, factor: float) -> None:
         self.steps += 1
         unbias1, unbias2 = 1 - BETA1**self.steps, 1 - BETA2**self.steps
-        for parameter, mean, square, embedding in self.parameters:
+        for parameter, mean, square, rate, muon in self.parameters:
             gradient, parameter.grad = parameter.grad, None
-            pace = rate * EMBEDDING_RATE if embedding else rate
+            pace = factor * rate
+            if parameter.ndim > 1:
+                parameter.mul_(1 - factor * LEARNING_RATE * WEIGHT_DECAY)
+            if muon:
+                mean.lerp_(gradient, 1 - MOMENTUM)
+                parameter.sub_(orthogonal(gradient.lerp(mean, MOMENTUM)), alpha=pace * MUON_RATE)
+                continue
             mean.lerp_(gradient, 1 - BETA1)
             square.lerp_(gradient.square(), 1 - BETA2)
-            if parameter.ndim > 1:
-                parameter.mul_(1 - rate * WEIGHT_DECAY)
             parameter.addcdiv_(mean, (square / unbias2).sqrt_().add_(EPSILON), value=-pace / unbias1)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """``matrix`` with all singular values near 1, larger where it makes more of less: five Newton-Schulz steps."""
+    rows, columns = matrix.shape
+    x = matrix / (matrix.norm() + EPSILON)
+    for _ in range(5):
+        square = x @ x.T if rows < columns else x.T @ x
+        mixed = -4.7750 * square + 2.0315 * square @ square
+        x = 3.4445 * x + (mixed @ x if rows < columns else x @ mixed)
+    return x * max(1.0, rows / columns) ** 0.5
 
 
 def build(run) -> tuple[GPT, int]:
@@ -248,7 +272,7 @@ def train(run) -> GPT:
     torch.manual_seed(run.seed)
     rng = np.random.default_rng(run.seed)
     model, batch = build(run)
-    optimizer = AdamW(model)
+    optimizer = Optimizer(model)
     half = torch.autocast(run.device, torch.bfloat16, enabled=run.device == "cuda")
     fraction, step = run.fraction(), 0.0
     while fraction + step < 1.0:  # another step like the last one fits
@@ -258,7 +282,7 @@ def train(run) -> GPT:
         loss = F.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step(LEARNING_RATE * schedule(fraction))
+        optimizer.step(schedule(fraction))
         run.report(loss.item())
         step = run.fraction() - fraction
         fraction += step

@@ -1,5 +1,7 @@
 """How the asset declares where a tunable may go: ``RATE: Annotated[float, Log(1e-4, 1e-1)] = 3e-3``.
 
+``Annotated[float, Log(1.0, 100.0), When("OPTIMIZER", "muon")]`` is one that only matters where another is so.
+
 These are notes for whoever searches, read from the source text; at run time they do nothing.
 """
 
@@ -36,3 +38,10 @@ class Choice:
 
     def __init__(self, *options: object) -> None:
         self.options = options
+
+
+class When:
+    """Only where the tunable ``name`` has one of ``values``."""
+
+    def __init__(self, name: str, *values: object) -> None:
+        self.name, self.values = name, values
