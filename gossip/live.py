@@ -11,6 +11,9 @@ PRESENCE_SECONDS = 20.0
 PRESENCES_A_SECOND = 1.0
 #: Claims of all nodes together: where more would come, each node tells of some of its own only.
 CLAIMS_A_SECOND = 2.0
+#: Results that nothing depends on, of all nodes together, in gossip: proposers learn from what others have just tried,
+#: and a minute is long where a run takes seconds. More than these wait for sync, which costs less.
+RESULTS_A_SECOND = 1.0
 #: Three presences missed, by loss or by absence.
 MISSED = 3
 #: A run may take some of its budget more, to start and to be examined.
@@ -69,10 +72,10 @@ class Live:
         """Seconds between two presences of one node."""
         return max(PRESENCE_SECONDS, len(self._heard) / PRESENCES_A_SECOND)
 
-    def claim_share(self, claim: Claim) -> float:
-        """Which share of such claims each node tells of: every node makes one in a budget."""
+    def share(self, a_second: float, budget_seconds: float) -> float:
+        """Which share each node tells of what every node makes once in a budget, so that so many come in a second."""
         nodes = len(self._heard) + 1
-        return min(1.0, CLAIMS_A_SECOND * claim.budget_seconds / nodes)
+        return min(1.0, a_second * budget_seconds / nodes)
 
     def sweep(self) -> None:
         """Forget who was not heard for long, and what is over."""

@@ -19,7 +19,7 @@ from gossip.book import ENOUGH, PLENTY, AddressBook
 from gossip.fetch import fetch_asset, serve_assets
 from gossip.gate import Gate
 from gossip.hello import conversation, serve_hello
-from gossip.live import Live
+from gossip.live import CLAIMS_A_SECOND, RESULTS_A_SECOND, Live
 from gossip.meter import ANSWERED, ASKED, BY_GOSSIP, BY_SYNC, Meter, Unmetered, metered
 from gossip.present import PRESENT, SETTLED_SECONDS, Presences
 from gossip.sync import SYNC, Answerer, Asker, Held
@@ -112,6 +112,8 @@ class Swarm:
         self._waiting: set[str] = set()
         self._failed: dict[str, int] = {}
         self._parent_due = 0.0
+        #: set once all that some peer knew has come
+        self.in_step = trio.Event()
 
     # what a node uses
 
@@ -141,9 +143,16 @@ class Swarm:
         self._meter.published()
         await trio.sleep(PUBLISH_SECONDS)
 
+    async def mention(self, record: Record, budget_seconds: float) -> None:
+        """Tell a result that nothing depends on, as each node makes one in a budget; in a large swarm not every time:
+        the others come by sync.
+        """
+        if self._rng.random() < self._live.share(RESULTS_A_SECOND, budget_seconds):
+            await self.publish(record)
+
     async def claim(self, claim: Claim) -> None:
         """Tell what we are about to run; in a large swarm not every time."""
-        if self._rng.random() < self._live.claim_share(claim):
+        if self._rng.random() < self._live.share(CLAIMS_A_SECOND, claim.budget_seconds):
             await self.publish(seal(self._identity, self._swarm_id, claim))
 
     def claims(self) -> list[tuple[bytes, Claim]]:
@@ -262,6 +271,7 @@ class Swarm:
                         asker = Asker(counted, self._held, self._swarm_id, self._taker(peer), self._gate.refused)
                         await asker.run()
                     log.debug("%d records from %s", asker.received, peer)
+                self.in_step.set()
             self._failed.pop(peer, None)
         except RemoteProtocolError as error:
             log.debug("sync with %s: %s", peer, error)

@@ -13,7 +13,7 @@ from protocol.assignment import Duty, duties
 from protocol.ledger import Ledger
 from protocol.standing import Standing, place
 from protocol.statements import Claim, Origin
-from protocol.trust import Base, headline, usable_bases
+from protocol.trust import headline, usable_bases
 from trainer.program import Stop
 
 #: Of the steps in which a node may think of something new, so many first look whether two wins can be put together, or
@@ -46,6 +46,7 @@ class View:
     rebased   wins of mine that were carried over already, or could not be
     barred    commits that I can't or may not run, and so not search from either
     busy      commits that another lane of mine is running or carrying over
+    since_ms  when this node began
     draw      a number from 0 to 1, another for each step: which arm is tried
     """
 
@@ -61,6 +62,7 @@ class View:
     barred: Container[str] = field(default_factory=frozenset)
     busy: Container[str] = field(default_factory=frozenset)
     draw: float = 1.0
+    since_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,25 +84,29 @@ def choose(view: View) -> Choice:
     base = search_base(view)
     if base is None:
         return Choice(Action.WAIT)
-    for win in moved_wins(view, base.commit):
-        return Choice(Action.REBASE, commit=win, base=base.commit)
+    for win in moved_wins(view, base):
+        return Choice(Action.REBASE, commit=win, base=base)
     if view.draw < RECOMBINE_SHARE:
-        for part in parts_to_add(view, base.commit):
-            return Choice(Action.RECOMBINE, commit=part, base=base.commit)
+        for part in parts_to_add(view, base):
+            return Choice(Action.RECOMBINE, commit=part, base=base)
     elif view.draw < RECOMBINE_SHARE + TRANSPLANT_SHARE:
         for duty in transplants(view):
             return Choice(Action.RUN, duty, duty.commit)
-    return Choice(Action.ASK, base=base.commit)
+    return Choice(Action.ASK, base=base)
 
 
-def search_base(view: View) -> Base | None:
-    """What the next edit starts from: the best candidate that I believe and may run, but for an island's."""
-    bases = [
-        base for base in usable_bases(view.ledger, me=view.me, tier=view.tier) if base.commit not in view.barred
-    ]
+def search_base(view: View) -> str | None:
+    """What the next edit starts from: the best candidate that I believe and may run, but for an island's.
+
+    While others run genesis for the first time, genesis: what it comes to is soon known, and to wait is to do nothing.
+    """
+    ledger = view.ledger
+    bases = [base.commit for base in usable_bases(ledger, me=view.me, tier=view.tier) if base.commit not in view.barred]
     if bases and is_island(view):
-        line = set(view.ledger.lineage(bases[0].commit))
-        bases = [base for base in bases if base.commit not in line] or bases
+        line = set(ledger.lineage(bases[0]))
+        bases = [base for base in bases if base not in line] or bases
+    if not bases and ledger.rules.genesis not in view.barred and not ledger.averages(ledger.rules.genesis, view.tier):
+        bases = [ledger.rules.genesis]
     return bases[0] if bases else None
 
 
@@ -211,7 +217,7 @@ def reason_to_stop(stop: Stop, view: View, *, own_ms: Sequence[int], hours: floa
 def _duties(view: View) -> list[Duty]:
     return duties(
         view.ledger, me=view.me, tier=view.tier, live=view.live, claims=view.claims, now_ms=view.now_ms,
-        budget_ms=view.budget_ms,
+        since_ms=view.since_ms, budget_ms=view.budget_ms,
     )  # fmt: skip
 
 

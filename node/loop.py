@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 5.0
 #: An asset that nobody could give is asked for again after this long: peers come and go.
 RETRY_MS = 60_000
-#: The swarm must hear of these at once; losing edits travel by reconciliation only (DESIGN section 8).
+#: The swarm must hear of these at once whatever its size; of other edits it hears at a bounded rate.
 TOLD_AT_ONCE = frozenset({Origin.BASELINE, Origin.REPLICATION, Origin.CONFIRMATION})
 
 
@@ -49,6 +49,7 @@ class Swarm(Protocol):
     """What the loop says to the swarm, and hears from it: ``gossip.swarm.Swarm``."""
 
     async def publish(self, record: Record) -> None: ...
+    async def mention(self, record: Record, budget_seconds: float) -> None: ...
     async def claim(self, claim: Claim) -> None: ...
     def claims(self) -> list[tuple[bytes, Claim]]: ...
 
@@ -76,6 +77,7 @@ class Loop:
         self._rebased = parts.journal.rebases()
         self._rng = random.Random(run_seed(records.ledger.rules.genesis, records.me, Origin.AGENT, options.seed))
         self.paused = bool(parts.journal.meta("paused"))
+        self._since_ms = parts.clock_ms()
         self._begun = 0
         self._asked = 0
         self._busy: set[str] = set()
@@ -126,6 +128,7 @@ class Loop:
             barred=self._bars.at(now_ms),
             busy=self._busy,
             draw=self._rng.random(),
+            since_ms=self._since_ms,
         )
 
     def _enough(self) -> str:
@@ -299,6 +302,8 @@ class Loop:
         self._warn_of_drift()
         if standing or flight.origin in TOLD_AT_ONCE:
             await self._swarm.publish(record)
+        else:
+            await self._swarm.mention(record, self._spec.budget_seconds)
 
     async def _tell_notes(self) -> None:
         while True:
@@ -337,16 +342,16 @@ class Loop:
         if base is None:
             return None
         try:
-            asset = await self._assets.obtain(base.commit)
+            asset = await self._assets.obtain(base)
         except UnavailableError as error:
             log.warning("no base to edit: %s", error)
-            self._bars.put(base.commit, self._parts.clock_ms() + RETRY_MS)
+            self._bars.put(base, self._parts.clock_ms() + RETRY_MS)
             return None
         self._asked += 1
         return Context(
             program_text=self._spec.instructions,
             asset_name=self._spec.asset,
-            base=base.commit,
+            base=base,
             asset=asset,
             tier=self._tier,
             trials=self._brief.trials(),
@@ -355,9 +360,9 @@ class Loop:
                 *(tunables for _, tunables in self._running.values()),
             ],
             taken=self._taken,
-            seed=run_seed(base.commit, self._records.me, Origin.AGENT, self._options.seed + self._asked),
+            seed=run_seed(base, self._records.me, Origin.AGENT, self._options.seed + self._asked),
             metric=self._brief.metric,
-            lineage=self._records.ledger.lineage(base.commit),
+            lineage=self._records.ledger.lineage(base),
             insights=self._brief.insights(),
             fixed=self._brief.fixed,
             note=self._brief.note,

@@ -28,6 +28,9 @@ from protocol.statements import MAX_ADDRESSES
 
 log = logging.getLogger(__name__)
 
+#: A node that has somebody to ask waits so long to hear what is known and who is there before its first experiment: to
+#: run genesis again costs it a budget. Ten thousand records come in a few seconds.
+JOIN_SECONDS = 10.0
 #: Verdicts that wait to be published: people don't make more at once.
 MOST_VERDICTS = 100
 
@@ -46,10 +49,12 @@ class Node:
         self._packed = pack(program.files)
         journal.bind(program.swarm_id, self._packed)
         self.records = Records(journal, program.rules, parts.identity, program.swarm_id)
+        known = (*options.bootstrap, *journal.peers())
+        self._alone = not known
         self.swarm = Swarm(
             parts.transport, self, program.swarm_id, parts.identity, clock_ms=parts.clock_ms,
             on_rejected=self._on_rejected, presence=self._presence, rng=random.Random(options.seed),
-            known=(*options.bootstrap, *journal.peers()), meter=parts.meters,
+            known=known, meter=parts.meters,
         )  # fmt: skip
         tier = parts.trainer.device.tier
         self._assets = Assets(self.records.ledger, parts.lineage, program.spec.asset, self.swarm.fetch_asset)
@@ -143,6 +148,9 @@ class Node:
             await self.swarm.publish(record)
 
     async def _work(self) -> None:
+        if not self._alone:
+            with trio.move_on_after(JOIN_SECONDS):
+                await self.swarm.in_step.wait()
         self._stopped = await self._loop.run()
         self.finished.set()
 

@@ -20,6 +20,13 @@ GENESIS_RUNS = 2
 #: search on at once) or if it is a trifle: by then a better one has often taken its place. With others there
 #: is no wait: they replicate while I go on, and can't build on it before two authors agree.
 ALONE_WAIT = 6
+#: For each so many peers one promising candidate is replicated at once; those behind wait for a budget more each. When
+#: the best is accepted the others are rebased onto it, which is a run of each anyway. They wait and are not left out,
+#: or a liar's wonders would keep out what is true.
+PEERS_A_REPLICATION = 4
+#: A candidate that I believe by others' word is checked when nobody has run it for so many budgets. While gains come
+#: fast the next one is here by then, and a quarter of the swarm would have run each of them.
+AUDIT_HOLD = 2
 #: Less than this share of the typical step is a trifle: what it may gain is less than what a new edit may.
 TRIFLE = 0.25
 #: The typical step is taken over so many accepted ones: enough to average, few enough to notice when gains
@@ -74,24 +81,27 @@ def duties(
     live: Collection[bytes],
     claims: Collection[tuple[bytes, Claim]],
     now_ms: int,
+    since_ms: int,
     budget_ms: int,
 ) -> list[Duty]:
     """What I should run now, the most urgent first.
 
     ``live`` are the public keys of peers of my tier heard lately, with or without me; ``claims`` those in
-    force.
+    force. ``since_ms`` is when I came: turns pass from then on for what nobody has run yet.
     """
     others = frozenset(live) - {me}
     broken = broken_promises(ledger, me)
     found: dict[str, Duty] = {}
-    mine = unchecked(ledger, me=me, tier=tier)
-    if mine is not None:
-        _take(found, ledger, Want(mine, Origin.REPLICATION), tier, me, rank=0)
+    check = unchecked(ledger, me=me, tier=tier)
+    if check is not None:
+        commit, believed = check
+        if not believed or now_ms - ledger.latest_ms(commit, tier) >= AUDIT_HOLD * budget_ms:
+            _take(found, ledger, Want(commit, Origin.REPLICATION), tier, me, rank=0)
     for want in wanted(ledger, tier, peers=1 + len(others), broken=broken):
         taken = sum(
             1 for peer, claim in claims if peer != me and (claim.commit, claim.tier) == (want.commit, tier)
         )
-        passed = max(0, now_ms - ledger.latest_ms(want.commit, tier)) // budget_ms
+        passed = max(0, now_ms - (ledger.latest_ms(want.commit, tier) or since_ms)) // budget_ms
         rank = _rank(ledger, want, tier, me, others)
         if taken < want.runs and rank + taken + want.hold < want.runs + passed:
             _take(found, ledger, want, tier, me, rank)
@@ -113,7 +123,7 @@ def wanted(
     """
     yield from _genesis(ledger, tier)
     yield from _decisions(ledger, tier, broken)
-    yield from _replications(ledger, tier, peers == 1, broken)
+    yield from _replications(ledger, tier, peers, broken)
     yield from confirmations(ledger, tier, peers)
 
 
@@ -144,13 +154,14 @@ def _matters(ledger: Ledger, standing: Standing, broken: frozenset[bytes]) -> bo
     return best is not None and best < incumbent.value
 
 
-def _replications(ledger: Ledger, tier: str, alone: bool, broken: frozenset[bytes]) -> Iterator[Want]:
-    """Promising candidates that would be incumbent, the best first.
+def _replications(ledger: Ledger, tier: str, peers: int, broken: frozenset[bytes]) -> Iterator[Want]:
+    """Promising candidates that would be incumbent, the best first and the others later (``PEERS_A_REPLICATION``).
 
     One that beats its own base but not the incumbent is left to be rebased: replicated, it would not be
     searched from. Alone, only the best one, and neither a clear win nor a trifle at once (``ALONE_WAIT``).
     """
     incumbent = ledger.incumbent(tier)
+    before = 0
     for commit in ledger.promising(tier):
         standing = ledger.standing(commit, tier)
         if standing is None or standing.value is None:
@@ -159,9 +170,11 @@ def _replications(ledger: Ledger, tier: str, alone: bool, broken: frozenset[byte
         missing = ledger.rules.replications - standing.runs
         if not ahead or missing < 1 or ledger.tally(commit, tier).kept <= broken:
             continue
-        yield Want(commit, Origin.REPLICATION, missing, _hold(ledger, standing, incumbent) if alone else 0)
-        if alone:
+        if peers == 1:
+            yield Want(commit, Origin.REPLICATION, missing, _hold(ledger, standing, incumbent))
             return
+        yield Want(commit, Origin.REPLICATION, missing, hold=before // max(1, peers // PEERS_A_REPLICATION))
+        before += 1
 
 
 def _hold(ledger: Ledger, standing: Standing, incumbent: Standing | None) -> int:

@@ -86,8 +86,8 @@ def headline(ledger: Ledger, *, me: bytes) -> Standing | None:
     return min(found, key=lambda item: item[:2], default=(0.0, "", None))[2]
 
 
-def unchecked(ledger: Ledger, *, me: bytes, tier: str) -> str | None:
-    """The accepted candidate that I should run myself next, if any.
+def unchecked(ledger: Ledger, *, me: bytes, tier: str) -> tuple[str, bool] | None:
+    """The accepted candidate that I should run myself next, if any, and whether I believe it meanwhile.
 
     Either one better than all that I believe, on which the word of authors I have no reason to doubt is not
     enough; or the best that I believe, where it is the one in four that I check.
@@ -96,9 +96,9 @@ def unchecked(ledger: Ledger, *, me: bytes, tier: str) -> str | None:
     for commit in ledger.accepted(tier):
         ran = me in ledger.averages(commit, tier)
         if _belief(ledger, commit, tier, me, broken) is not None:
-            return commit if not ran and audits(me, commit) else None
+            return (commit, True) if not ran and audits(me, commit) else None
         if not ran and not ledger.tally(commit, tier).kept <= broken:
-            return commit
+            return commit, False
     return None
 
 

@@ -109,15 +109,13 @@ def test_an_author_claims_little_at_a_time_and_oneself_nothing() -> None:
     assert [claim.commit for _, claim in live.claims()] == [f"{number:040x}" for number in latest]
 
 
-def test_claims_of_all_together_are_bounded() -> None:
+def test_what_every_node_tells_once_in_a_budget_is_bounded_in_all() -> None:
     clock = Clock()
     live = Live(identity(1).public_key, clock)
-    claim = Claim(clock.now_ms, "c" * 40, Origin.AGENT, "cpu", {}, 20.0)
-    assert live.claim_share(claim) == 1.0
+    assert live.share(CLAIMS_A_SECOND, 20.0) == 1.0
     for number in range(2, 1001):
         live.hear(presence(number, clock.now_ms))
-    nodes, each_second = 1000, 1 / claim.budget_seconds
-    assert nodes * each_second * live.claim_share(claim) == pytest.approx(CLAIMS_A_SECOND)
+    assert 1000 / 20.0 * live.share(CLAIMS_A_SECOND, 20.0) == pytest.approx(CLAIMS_A_SECOND)
 
 
 def test_a_gate_counts_forgives_and_shuts_out() -> None:

@@ -176,19 +176,23 @@ def open_result(wire: bytes) -> Result:
     return result
 
 
-async def test_only_what_the_swarm_must_hear_is_published(
+async def test_what_nothing_depends_on_is_told_at_the_swarms_pace(
     autojump_clock: MockClock, network: MemoryNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet = build(network, 1, {"x": 0.1}, WIN)
     published: list[Result] = []
-    publish = quiet.node.swarm.publish
+    mentioned: list[Result] = []
 
-    async def listen(record: Record) -> None:
+    async def publish(record: Record) -> None:
         if record.result is not None:
             published.append(record.result)
-        await publish(record)
 
-    monkeypatch.setattr(quiet.node.swarm, "publish", listen)
+    async def mention(record: Record, budget_seconds: float) -> None:
+        assert record.result is not None
+        mentioned.append(record.result)
+
+    monkeypatch.setattr(quiet.node.swarm, "publish", publish)
+    monkeypatch.setattr(quiet.node.swarm, "mention", mention)
     async with trio.open_nursery() as nursery:
         await nursery.start(quiet.node.run)
         await until(lambda: incumbent(quiet) not in ("", GENESIS), 3600, quiet)
@@ -196,6 +200,8 @@ async def test_only_what_the_swarm_must_hear_is_published(
     (win,) = [result for result in published if result.origin is Origin.AGENT]
     assert win.tunables["x"] == WIN["x"]
     assert Origin.BASELINE in {result.origin for result in published}
+    (lost,) = mentioned
+    assert lost.tunables["x"] == 0.1
     assert quiet.snapshot().by_origin["agent"] == 2
 
 

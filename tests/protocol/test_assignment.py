@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from protocol.assignment import ALONE_WAIT, PACE, Duty, duties
+from protocol.assignment import ALONE_WAIT, AUDIT_HOLD, PACE, Duty, duties
 from protocol.ledger import Ledger
 from protocol.records import Record
 from protocol.standing import place
@@ -34,7 +34,7 @@ def genesis(world: World) -> list[Record]:
 
 def of(ledger: Ledger, name: str, **changes: Any) -> list[Duty]:
     asked: dict[str, Any] = {
-        "tier": TIER, "live": KEYS.values(), "claims": (), "now_ms": 0, "budget_ms": BUDGET_MS
+        "tier": TIER, "live": KEYS.values(), "claims": (), "now_ms": 0, "since_ms": 0, "budget_ms": BUDGET_MS,
     }  # fmt: skip
     return duties(ledger, me=KEYS[name], **{**asked, **changes})
 
@@ -120,6 +120,27 @@ def test_the_best_comes_first(world: World) -> None:
     assert [duty.commit for duty in late][:2] == [world.commit("b"), world.commit("a")]
 
 
+def test_few_are_replicated_at_once_and_none_is_kept_waiting_for_long(world: World) -> None:
+    """Of four peers one runs the best at once; the second best is begun a budget later, whatever became of the best."""
+    ledger = ledger_of(*genesis(world), world.result("ada", "a", 8.0), world.result("bob", "b", 7.5))
+    at_once = [duty.commit for name in NAMES for duty in of(ledger, name)]
+    assert at_once == [world.commit("b")]
+    later = {duty.commit for name in NAMES for duty in of(ledger, name, now_ms=BUDGET_MS)}
+    assert later == {world.commit("a"), world.commit("b")}
+    first = order(world, "a", "ada")[0]
+    assert world.commit("a") in [duty.commit for duty in of(ledger, first, now_ms=BUDGET_MS)]
+
+
+def test_what_nobody_has_run_passes_from_turn_to_turn_since_i_came(world: World) -> None:
+    g = world.commit("genesis")
+    ranked = order(world, "genesis")
+    for rank, name in enumerate(ranked):
+        came = 5 * BUDGET_MS
+        due = of(ledger_of(), name, since_ms=came, now_ms=came + rank * BUDGET_MS)
+        assert [(duty.commit, duty.rank) for duty in due] == [(g, rank)]
+        assert rank == 0 or of(ledger_of(), name, since_ms=came, now_ms=came + rank * BUDGET_MS - 1) == []
+
+
 def test_who_cannot_become_incumbent_is_left_to_be_rebased(world: World) -> None:
     accepted = [world.result(name, "a", 8.0, REPLICATION) for name in NAMES]
     ledger = ledger_of(*genesis(world), *accepted, world.result("ada", "b", 9.0))
@@ -186,6 +207,21 @@ def test_what_i_must_see_myself_comes_first(world: World) -> None:
     for name in ("cyd", "dan"):
         late = of(ledger, name, now_ms=9 * BUDGET_MS)
         assert (late[0].commit == world.commit("a")) == audits(KEYS[name], world.commit("a"))
+
+
+def test_what_i_believe_is_checked_when_it_has_stood_for_a_while(world: World) -> None:
+    runs = [world.result(name, "a", 8.0, REPLICATION, at_ms=1000) for name in ("ada", "bob")]
+    ledger = ledger_of(*genesis(world), *runs)
+    auditors = [number for number in range(40) if audits(peer(str(number)).public_key, world.commit("a"))]
+    assert auditors
+    for number in auditors:
+        me = peer(str(number)).public_key
+        for waited, checks in ((AUDIT_HOLD * BUDGET_MS - 1, False), (AUDIT_HOLD * BUDGET_MS, True)):
+            found = duties(
+                ledger, me=me, tier=TIER, live=KEYS.values(), claims=(), now_ms=1000 + waited, since_ms=0,
+                budget_ms=BUDGET_MS,
+            )  # fmt: skip
+            assert any((duty.commit, duty.rank) == (world.commit("a"), 0) for duty in found) == checks
 
 
 def test_no_more_runs_than_count(world: World) -> None:

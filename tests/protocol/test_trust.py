@@ -59,7 +59,7 @@ def test_what_one_author_ran_twice_is_not(world: World) -> None:
     assert incumbent.commit == world.commit("a")  # the ledger counts everybody alike
     assert best(ledger) == shown(ledger) == world.commit("genesis")
     assert best(ledger, EVE) == world.commit("a")
-    assert unchecked(ledger, me=ADA, tier=TIER) == world.commit("a")  # so I look for myself
+    assert unchecked(ledger, me=ADA, tier=TIER) == (world.commit("a"), False)  # so I look for myself
 
 
 def test_what_i_ran_is_believed_where_i_agree(world: World) -> None:
@@ -91,7 +91,7 @@ def test_one_who_contradicts_sends_everybody_to_look(world: World) -> None:
     assert incumbent is not None
     assert incumbent.commit == world.commit("a")  # outvoted
     assert best(ledger, cyd) == shown(ledger, cyd) == world.commit("genesis")
-    assert unchecked(ledger, me=cyd, tier=TIER) == world.commit("a")
+    assert unchecked(ledger, me=cyd, tier=TIER) == (world.commit("a"), False)
 
 
 def test_a_known_liars_objection_is_not_heeded(world: World) -> None:
@@ -161,6 +161,8 @@ def test_one_in_four_is_audited(world: World) -> None:
     ledger = ledger_of(*genesis(world), *shared(world, "a", 8.0, "bob", "cyd"))
     a = world.commit("a")
     checking = [
-        name for name in map(str, range(40)) if unchecked(ledger, me=peer(name).public_key, tier=TIER) == a
+        name
+        for name in map(str, range(40))
+        if unchecked(ledger, me=peer(name).public_key, tier=TIER) == (a, True)
     ]
     assert len(checking) == sum(audits(peer(name).public_key, a) for name in map(str, range(40))) > 0

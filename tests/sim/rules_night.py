@@ -111,7 +111,7 @@ class Night:
         """What the node does next: its first duty, or an edit of the best base it believes."""
         mine = duties(
             self.ledger, me=me, tier=TIER, live=self.peers, claims=claims, now_ms=self.now_ms,
-            budget_ms=BUDGET_MS,
+            since_ms=0, budget_ms=BUDGET_MS,
         )  # fmt: skip
         bases = usable_bases(self.ledger, me=me, tier=TIER)
         if mine:
