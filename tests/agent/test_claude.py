@@ -1,5 +1,6 @@
 """Claude over real HTTP: what is asked, what becomes of each answer, and what happens where there is none."""
 
+import json
 import os
 import typing
 from collections import Counter
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anthropic.types import Model
+from anthropic.types import Model, RawMessageStreamEvent
+from pydantic import TypeAdapter
 
+from agent import claude as module
 from agent.budget import Budget, Limits
 from agent.claude import MAX_ANSWER_TOKENS, MODEL, MOST_CALLS, MOST_MENDS, Claude
 from agent.digest import QUOTE
@@ -19,11 +22,18 @@ from agent.local_search import LocalSearch
 from agent.prompt import TOOLS
 from agent.proposer import Context, Insight, Metric, Trial, UnavailableError
 from protocol.statements import Status
-from tests.agent.messages_api import Call, Fail, Say, Service, serving
+from tests.agent.messages_api import Answer, Call, Fail, Raw, Say, Service, events, serving
 
 ASSET = b'"""A model."""\nDEPTH = 2\nWIDTH = 64\n'
 BASE = "ba5e" * 10
 OTHER = "0dd0" * 10
+DOCUMENTED = Path(__file__).parent / "documented.sse"
+EVENT: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
+#: An error after the answer has begun.
+OVERLOADED = (
+    b"event: message_start\ndata: " + next(events(Say([]))).model_dump_json().encode() + b"\n\n"
+    b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}\n\n'
+)
 
 
 def context(asset: bytes = ASSET, trials: Sequence[Trial] = (), **more: Any) -> Context:
@@ -96,6 +106,7 @@ async def test_the_prefix_is_cached_and_does_not_change() -> None:
         (Call("edit", {"summary": "s", "hypothesis": "h"}), "expected blocks"),
         (Call("edit", {"blocks": [{"search": 1}], "summary": "s"}), "both strings"),
         (Call("edit", {"whole_file": "x = 1\n" * 44_000, "summary": "s"}), "at most"),
+        (Call("edit", {"path": "runner.py", **edit().input}), "no 'path': it changes train.py alone"),
         (Call("bash", {"command": "rm -rf /"}), "no tool 'bash'"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -218,13 +229,68 @@ def test_an_hour_passes() -> None:
         (Fail(401, "authentication_error"), "does not accept ANTHROPIC_API_KEY"),
         (Fail(400, "invalid_request_error", "Your credit balance is too low"), "credit balance is too low"),
         (Fail(529, "overloaded_error", headers={"retry-after-ms": "10"}), "529"),
+        (Say([edit()], cut=0), "cut off"),
         (Say([edit()], cut=4), "cut off"),
+        (Raw(b""), "can't be read"),
+        (Raw(b"<html>Sign in</html>", "text/html"), "can't be read"),
+        (Raw(b"event: message_start\ndata: {nonsense\n\n"), "can't be read"),
+        (Raw(b'event: message_start\ndata: {"type": "message_start"}\n\n'), "can't be read"),
+        (Raw(OVERLOADED), "broke off its answer: Overloaded"),
     ],
-    ids=["key", "credit", "overloaded", "cut"],
+    ids=["key", "credit", "overloaded", "cut at once", "cut", "empty", "page", "no JSON", "no message", "broken off"],
 )
-async def test_without_an_answer_it_says_why(answer: Say | Fail, why: str) -> None:
+@pytest.mark.filterwarnings("ignore:Async generator 'anthropic:ResourceWarning")  # the SDK's, on its way to an error
+async def test_without_an_answer_it_says_why(answer: Answer, why: str) -> None:
     with serving(answer) as service, pytest.raises(UnavailableError, match=why):
         await claude(service).propose(context())
+
+
+async def test_a_service_that_falls_silent_is_given_up() -> None:
+    with serving(Say([edit()], pause=60.0)) as service:
+        proposer = claude(service)
+        proposer._client = proposer._client.with_options(timeout=0.3)
+        with pytest.raises(UnavailableError, match="fell silent"):
+            await proposer.propose(context())
+
+
+async def test_a_slow_answer_is_waited_for_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Say([edit(), Call("note", {"text": "long " * 400, "commits": []})], pause=0.1)
+    with serving(slow) as service:
+        proposer = claude(service)
+        proposer._client = proposer._client.with_options(timeout=0.6)  # it takes longer, and is never so long silent
+        assert await proposer.propose(context()) is not None
+        monkeypatch.setattr(module, "ANSWER_SECONDS", 0.4)
+        with pytest.raises(UnavailableError, match=r"did not end its answer within 0.4 s"):
+            await proposer.propose(context())
+
+
+async def test_what_was_cut_off_has_cost_what_it_cost() -> None:
+    counted: Counter[str] = Counter()
+    with serving(Say([edit()], input_tokens=10, cache_read=3000, cut=3)) as service:
+        proposer = claude(service, Limits(total=60_000), counted)
+        with pytest.raises(UnavailableError, match="cut off"):
+            await proposer.propose(context())
+    assert counted == {"input": 10, "output": 1, "cache_read": 3000, "cache_write": 0}
+
+
+async def test_a_model_that_declines_is_not_asked_again() -> None:
+    with serving(Say(["I can't help with that."], stop="refusal")) as service:
+        assert await claude(service).propose(context()) is None
+    assert len(service.requests) == 1
+
+
+async def test_a_stream_of_the_documented_shape() -> None:
+    """As https://platform.claude.com/docs/en/build-with-claude/streaming describes it, with what ``messages_api`` never
+    says: pings, empty pieces, a service tier. Its events are held against the SDK's types.
+    """
+    said = [line.removeprefix("data: ") for line in DOCUMENTED.read_text().splitlines() if line.startswith("data: ")]
+    kinds = [EVENT.validate_json(one).type for one in said if json.loads(one)["type"] != "ping"]
+    assert len(kinds) == len(said) - 1
+    with serving(Raw(DOCUMENTED.read_bytes())) as service:
+        found = await claude(service).propose(context())
+    assert found is not None
+    assert found.asset == ASSET.replace(b"DEPTH = 2", b"DEPTH = 3")
+    assert found.summary == "deeper"
 
 
 async def test_a_service_that_is_busy_is_asked_again() -> None:
