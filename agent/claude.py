@@ -19,6 +19,7 @@ from anthropic.types import Message, MessageParam, TextBlockParam, ToolResultBlo
 from agent.budget import Budget, ProposalSpentError, SpentError
 from agent.digest import MAX_FAILURE, quoted
 from agent.edits import EditError, check, replace_blocks
+from agent.essence import essence
 from agent.prompt import TOOLS, question, system
 from agent.proposer import MAX_SUMMARY, Context, Edit, Trial, UnavailableError
 from protocol.statements import MAX_TEXT_BYTES, Status
@@ -83,7 +84,7 @@ class Claude:
         more = "" if crashed is None else _mending(*crashed)
         edit = await self._ask(context, start, more)
         if edit is not None:
-            self._proposed.add(edit.asset)
+            self._proposed.add(essence(edit.asset, context.asset_name))
             mends = 0 if crashed is None else crashed[0].mends + 1
             self._attempts.append(_Attempt(context.base, edit.asset.decode(), edit, mends))
             del self._attempts[:-MOST_CALLS]
@@ -122,6 +123,8 @@ class Claude:
                     if answer.stop_reason == "max_tokens":
                         raise EditError(f"your answer was cut off at {MAX_ANSWER_TOKENS} tokens: make it shorter")
                     edit = self._carry_out(context, start, call.name, call.input)
+                    if edit is not None and (repeated := await context.repeats(edit.asset)):
+                        raise EditError(f"this edit is {repeated}, if with other comments: propose another idea")
                     if edit is not None or call.name == "give_up":
                         return edit
                 except EditError as error:
@@ -205,7 +208,7 @@ class Claude:
         asset = check(text, context.asset_name)
         if asset == context.asset:
             raise EditError("the asset is as it was")
-        if asset in self._proposed or context.taken(asset):
+        if essence(asset, context.asset_name) in self._proposed or context.taken(asset):
             raise EditError("this asset has been an experiment already: propose another")
         summary = one_line(str(values.get("summary", "")), MAX_SUMMARY)
         hypothesis = one_line(str(values.get("hypothesis", "")), MAX_TEXT_BYTES // 4)
