@@ -20,6 +20,7 @@ from node.bars import Bars
 from node.brief import Brief
 from node.choose import Action, Choice, View, choose, common_base, reason_to_stop, search_base
 from node.holdout import drift
+from node.idle import Idle
 from node.journal import Flight
 from node.lineage import Step
 from node.outcome import result_of
@@ -77,6 +78,7 @@ class Loop:
         self._thinker = Thinker(parts.proposer, self._context, records.changed, parts.meters, options.lanes)
         self._rebased = parts.journal.rebases()
         self._rng = random.Random(run_seed(records.ledger.rules.genesis, records.me, Origin.AGENT, options.seed))
+        self.idle = Idle(parts.meters, options.lanes, parts.clock_ms)
         self.paused = bool(parts.journal.meta("paused"))
         self._begun = 0
         self._asked = 0
@@ -89,10 +91,12 @@ class Loop:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._thinker.run)
             nursery.start_soon(self._tell_notes)
+            self.idle.begin()
             await self._resume()
             async with trio.open_nursery() as lanes:
                 for _ in range(self._options.lanes):
                     lanes.start_soon(self._work)
+            self.idle.end()
             nursery.cancel_scope.cancel()
         why = self._enough()
         log.info("no further experiments: %s", why)
@@ -155,9 +159,8 @@ class Loop:
                 await self._rest("proposer" if action is Action.ASK else "nothing to do")
 
     async def _rest(self, cause: str) -> None:
-        begun = trio.current_time()
-        await self._records.changed.wait(IDLE_SECONDS)
-        self._parts.meters.idle(cause, trio.current_time() - begun)
+        with self.idle.because(cause):
+            await self._records.changed.wait(IDLE_SECONDS)
 
     @contextmanager
     def _engaged(self, commit: str) -> Iterator[None]:

@@ -84,6 +84,7 @@ class Snapshot:
     tier were accepted. ``journal_bytes`` are those of all records.
 
     ``edits`` are the proposers' new edits in the ledger, ``duplicates`` those that were one in the tier already.
+    ``idle`` is the share of the lanes' time without an experiment, by cause.
     ``promising`` and ``accepted`` count candidates of this tier, genesis left out. ``stopped`` says why the
     stopping criterion held, "" while it does not. ``founder`` is a peer id, "" for none; ``awaiting`` is what it has
     yet to approve, in this tier.
@@ -124,6 +125,7 @@ class Snapshot:
     authors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     current: tuple[Current, ...] = ()
     last: tuple[Row, ...] = ()
+    idle: Mapping[str, float] = field(default_factory=dict)
     started_ms: int = 0
     stopped: str = ""
     paused: bool = False
