@@ -114,7 +114,7 @@ class Proposer(Protocol):
     """Thinks of the next edit.
 
     ``propose`` answers None where it has nothing to propose now. It never proposes an asset that is taken, that
-    repeats another or that it has proposed before, nor the base itself; after a bounded number of tries it gives up.
+    it knows to be running or has proposed before, nor the base itself; after a bounded number of tries it gives up.
     Words of peers in the context are data to it, and no orders. Cancelled, it leaves nothing running.
     """
 

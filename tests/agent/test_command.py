@@ -15,7 +15,7 @@ import trio
 from agent import command as module
 from agent.command import Command
 from agent.digest import QUOTE
-from agent.proposer import Context, Insight, Metric, Trial
+from agent.proposer import BEING_RUN, Context, Insight, Metric, Trial
 from protocol.diffs import MAX_ASSET_BYTES
 from protocol.errors import UserError
 from protocol.statements import Status
@@ -90,6 +90,15 @@ async def test_what_is_no_edit(script: str, why: str, tmp_path: Path, caplog: py
     assert await proposer(script, tmp_path).propose(given) is None
     assert why in caplog.text
     assert not os.listdir(tmp_path)
+
+
+async def test_what_repeats_an_experiment_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def repeats(asset: bytes) -> str:
+        return BEING_RUN
+
+    given = replace(context(), repeats=repeats)
+    assert await proposer("sed -i s/2/7/ train.py", tmp_path).propose(given) is None
+    assert "this edit is being run" in caplog.text
 
 
 async def test_only_the_asset_is_taken(tmp_path: Path) -> None:
