@@ -41,7 +41,7 @@ from protocol import codec
 from protocol.errors import UserError
 from protocol.identity import Identity
 from protocol.manifest import pack
-from trainer.program import Program, load_program
+from trainer.program import DATA_FOLDER, TEXT_FOLDER, Program, load_program
 
 log = logging.getLogger(__name__)
 
@@ -162,8 +162,9 @@ class _Session:
         self, program: Program, identity: Identity, bench: Workbench, transport: Transport, serve: main.Serve
     ) -> None:
         proposer = open_proposer(
-            self._agent, self._journal, cache=self._options.cache, home=self._home.path, scratch=self._home.scratch,
-            unsafe=self._options.unsafe, meter=self._metrics.tokens,
+            self._agent, self._journal, scratch=self._home.scratch, unsafe=self._options.unsafe,
+            hidden=[self._options.cache, self._home.path, *_texts(self._options, self._journal)],
+            meter=self._metrics.tokens,
         )  # fmt: skip
         with closing(GitLineage(self._home.lineage, program.commits)) as lineage:
             parts = Parts(
@@ -244,6 +245,14 @@ def _choose_program(options: Start, journal: Journal) -> Program:
             f" {program.swarm_id.hex()[:12]}: give another --home"
         )
     return program
+
+
+def _texts(options: Start, journal: Journal) -> list[Path]:
+    """Where a program that the user named as a folder keeps its texts and data, now and after a plain start."""
+    if options.program is not None and Path(options.program).is_dir():
+        journal.set_meta("folder", os.fsencode(Path(options.program).resolve()))
+    saved = journal.meta("folder")
+    return [Path(os.fsdecode(saved)) / name for name in (TEXT_FOLDER, DATA_FOLDER)] if saved else []
 
 
 def _listen(options: Start, journal: Journal) -> tuple[str, ...]:
