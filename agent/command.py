@@ -107,7 +107,8 @@ class Command:
         log.debug("the command printed: %s", tail)
         if limit.cancelled_caught:
             return f"it took more than {self._seconds:g} seconds"
-        return f"it ended with status {code}: {tail}" if code else ""
+        said = f": {tail}" if tail else ", and printed nothing"
+        return f"it ended with status {code}{said}" if code else ""
 
 
 def lay_out(worktree: Path, context: Context) -> None:
