@@ -16,6 +16,10 @@ from protocol.statements import Scalar
 #: The commit and the tunables of what runs now, at peers (by their claims) and in other lanes of mine.
 Running = Iterable[tuple[str, Mapping[str, Scalar]]]
 
+#: Assets whose essence is taken for one proposal, ten milliseconds each: the base, then the latest. After a restart
+#: there may be hundreds; the next proposals take the others.
+MOST_READ = 50
+
 
 class Repeats:
     """Of one node; ``running`` is asked anew each time."""
@@ -46,18 +50,19 @@ class Repeats:
         return ""
 
     async def of(self, asset: bytes, base: str, trials: Sequence[Trial]) -> str:
-        """What a proposal repeats, comments and layout aside, among ``trials`` and what runs now; it is counted."""
+        """What an edit of ``base`` repeats, comments and layout aside, among ``trials`` and what runs now; counted."""
         found = self.exactly(asset, base) or await self._in_essence(asset, [base, *(one.commit for one in trials)])
         if found:
             self._meters.duplicate(found)
         return found
 
-    async def _in_essence(self, asset: bytes, commits: Sequence[str]) -> str:
+    async def _in_essence(self, asset: bytes, commits: list[str]) -> str:
         known = {commit: self._essences[commit] for commit in commits if commit in self._essences}
-        for commit in commits:
-            if commit not in known and (held := self._assets.held(commit)) is not None:
+        unread = [commit for commit in commits[:1] + commits[:0:-1] if commit not in known]
+        for commit in unread[:MOST_READ]:
+            if (held := self._assets.held(commit)) is not None:
                 known[commit] = essence(held, self._name)
-                await trio.lowlevel.checkpoint()  # some milliseconds each, and hundreds after a restart
+                await trio.lowlevel.checkpoint()
         self._essences = known
         return ALREADY_RUN if essence(asset, self._name) in known.values() else ""
 

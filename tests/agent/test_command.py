@@ -168,6 +168,11 @@ def test_without_bubblewrap_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, 
         hiding([tmp_path], tmp_path)
 
 
+def test_a_metric_without_a_unit_is_told_without() -> None:
+    given = replace(context(), metric=Metric("distance", sigma=0.05))
+    assert f"Base {BASE[:10]}: distance 1.25, lower is better" in module.digest(given, 5000)
+
+
 def test_a_digest_keeps_to_its_bound() -> None:
     given = context()
     many = replace(given, trials=[replace(given.trials[1], commit=f"{number:040x}") for number in range(400)])

@@ -44,6 +44,7 @@ async def test_an_idea_is_carried_over_where_the_incumbent_moves(
     asset = read_tunables(one.node.asset(second.commit) or b"", NUMBERS.spec.asset)
     assert (asset["x"].value, asset["y"].value) == (0.7, 0.2)
     assert one.tally.ideas == ["run", "carried over"]
+    assert one.script.contexts[-1].trials[0].summary == "the program as its author wrote it"
 
 
 async def test_an_idea_that_conflicts_with_the_new_incumbent_is_dropped_and_said(
