@@ -10,6 +10,7 @@ from trio.testing import MockClock
 from agent.proposer import ALREADY_RUN, BEING_RUN, Context, Edit
 from agent.tunables import read_tunables, write_tunables
 from gossip.memory import MemoryNetwork
+from node.think import Idea
 from protocol.statements import Origin, Result
 from tests.node.nodes import NUMBERS, Built, Script, build, until
 from tests.node.test_node import Stuck
@@ -133,3 +134,13 @@ async def test_repeated_edits_are_told_from_new_ones_in_a_ledger(
         await until(lambda: first.snapshot().edits == 2, 3600, first)
         nursery.cancel_scope.cancel()
     assert first.snapshot().duplicates == 1
+
+
+async def test_an_idea_for_a_base_that_nobody_has_is_dropped(
+    autojump_clock: MockClock, network: MemoryNetwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = build(network, 1)
+    await one.node._loop._try(Idea(GENESIS, Edit(b"{}", "empty")), "f" * 40)
+    assert one.tally.ideas == ["unavailable"]
+    assert "no base to edit: ffffffffffff" in caplog.text
+    assert edits(one) == []
