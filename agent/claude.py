@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import anthropic
+import httpx2
+import trio
 from anthropic import AsyncAnthropic
 from anthropic.types import Message, MessageParam, TextBlockParam, ToolResultBlockParam, Usage
 
 from agent.budget import Budget, ProposalSpentError, SpentError
 from agent.digest import MAX_FAILURE, quoted
 from agent.edits import EditError, check, replace_blocks
+from agent.essence import essence
 from agent.prompt import TOOLS, question, system
 from agent.proposer import MAX_SUMMARY, Context, Edit, Trial, UnavailableError
 from protocol.statements import MAX_TEXT_BYTES, Status
@@ -36,6 +39,11 @@ MOST_MENDS = 2
 RETRIES = 4
 #: Of an answer that streams, without a word.
 SILENT_SECONDS = 120.0
+#: For an answer with all retries: the longest one by a model of ten tokens a second.
+ANSWER_SECONDS = 1800.0
+#: What the SDK's reading of a stream raises where that is not as the API says: a proxy or another service answers.
+GARBLED = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+_EDIT = {"summary", "hypothesis", "blocks", "whole_file"}
 CRASHED = (Status.CRASHED, Status.TIMED_OUT, Status.REJECTED)
 
 
@@ -76,7 +84,7 @@ class Claude:
         more = "" if crashed is None else _mending(*crashed)
         edit = await self._ask(context, start, more)
         if edit is not None:
-            self._proposed.add(edit.asset)
+            self._proposed.add(essence(edit.asset, context.asset_name))
             mends = 0 if crashed is None else crashed[0].mends + 1
             self._attempts.append(_Attempt(context.base, edit.asset.decode(), edit, mends))
             del self._attempts[:-MOST_CALLS]
@@ -103,6 +111,9 @@ class Claude:
                 return None
             except SpentError as error:
                 raise UnavailableError(str(error)) from None
+            if answer.stop_reason == "refusal":
+                log.info("no edit: the model declines")
+                return None
             replies: list[ToolResultBlockParam] = []
             for call in answer.content:
                 if call.type != "tool_use":
@@ -112,6 +123,8 @@ class Claude:
                     if answer.stop_reason == "max_tokens":
                         raise EditError(f"your answer was cut off at {MAX_ANSWER_TOKENS} tokens: make it shorter")
                     edit = self._carry_out(context, start, call.name, call.input)
+                    if edit is not None and (repeated := await context.repeats(edit.asset)):
+                        raise EditError(f"this edit is {repeated}, if with other comments: propose another idea")
                     if edit is not None or call.name == "give_up":
                         return edit
                 except EditError as error:
@@ -126,20 +139,43 @@ class Claude:
         """Raises SpentError and UnavailableError."""
         self._budget.check(len(str(prefix)) + len(str(messages)), MAX_ANSWER_TOKENS)
         try:
-            async with self._client.messages.stream(
-                model=self._model, max_tokens=MAX_ANSWER_TOKENS, system=prefix, messages=messages, tools=TOOLS
-            ) as stream:
-                answer = await stream.get_final_message()
+            with trio.fail_after(ANSWER_SECONDS):
+                answer = await self._stream(prefix, messages)
         except anthropic.APIError as error:
             raise UnavailableError(_why(error)) from None
-        self._count(answer.usage)
+        except httpx2.TimeoutException:
+            raise UnavailableError(f"the service fell silent for {SILENT_SECONDS:g} s in its answer") from None
+        except httpx2.HTTPError:
+            raise UnavailableError("the answer was cut off") from None
+        except trio.TooSlowError:
+            raise UnavailableError(f"the service did not end its answer within {ANSWER_SECONDS:g} s") from None
+        except GARBLED as error:
+            log.debug("the answer can't be read", exc_info=error)
+            raise UnavailableError("the answer can't be read: does the service speak the Messages API?") from None
         if answer.stop_reason is None:
             raise UnavailableError("the answer was cut off")
         return answer
 
+    async def _stream(self, prefix: list[TextBlockParam], messages: list[MessageParam]) -> Message:
+        """What an answer cost is counted whole, or as far as it came."""
+        usage: Usage | None = None
+        try:
+            async with self._client.messages.stream(
+                model=self._model, max_tokens=MAX_ANSWER_TOKENS, system=prefix, messages=messages, tools=TOOLS
+            ) as stream:
+                async for event in stream:
+                    if event.type == "message_start":
+                        usage = event.message.usage
+                answer = await stream.get_final_message()
+                usage = answer.usage
+                return answer
+        finally:
+            if usage is not None:
+                self._count(usage)
+
     def _count(self, usage: Usage) -> None:
         counted = {
-            "input": usage.input_tokens, "output": usage.output_tokens,
+            "input": usage.input_tokens or 0, "output": usage.output_tokens or 0,
             "cache_read": usage.cache_read_input_tokens or 0, "cache_write": usage.cache_creation_input_tokens or 0,
         }  # fmt: skip
         self._budget.spend(sum(counted.values()))
@@ -162,6 +198,8 @@ class Claude:
         return self._edit(context, start, values)
 
     def _edit(self, context: Context, start: str, values: Mapping[str, Any]) -> Edit:
+        if more := sorted(set(values) - _EDIT):
+            raise EditError(f"an edit has no {one_line(more[0], MAX_SUMMARY)!r}: it changes {context.asset_name} alone")
         whole, blocks = values.get("whole_file"), values.get("blocks")
         if isinstance(whole, str) and whole.strip() and not blocks:
             text = whole if whole.endswith("\n") else whole + "\n"
@@ -170,7 +208,7 @@ class Claude:
         asset = check(text, context.asset_name)
         if asset == context.asset:
             raise EditError("the asset is as it was")
-        if asset in self._proposed or context.taken(asset):
+        if essence(asset, context.asset_name) in self._proposed or context.taken(asset):
             raise EditError("this asset has been an experiment already: propose another")
         summary = one_line(str(values.get("summary", "")), MAX_SUMMARY)
         hypothesis = one_line(str(values.get("hypothesis", "")), MAX_TEXT_BYTES // 4)
@@ -224,5 +262,7 @@ def _why(error: anthropic.APIError) -> str:
                 said = str(body["error"]["message"])
             except (TypeError, KeyError):
                 said = error.message
-            return f"the service answered {error.status_code}: {one_line(said, MAX_SUMMARY)}"
+            broke = error.status_code < 400  # the answer had begun
+            does = "broke off its answer" if broke else f"answered {error.status_code}"
+            return f"the service {does}: {one_line(said, MAX_SUMMARY)}"
     return one_line(str(error), MAX_SUMMARY)

@@ -19,6 +19,7 @@ from pathlib import Path
 import trio
 
 from agent.digest import digest, table
+from agent.essence import essence
 from agent.proposer import MAX_SUMMARY, Context, Edit
 from protocol.diffs import MAX_ASSET_BYTES, count_lines, make_diff
 from protocol.statements import MAX_TEXT_BYTES
@@ -51,6 +52,7 @@ class Command:
         self._scratch = scratch
         self._seconds = seconds
         self._failed = 0
+        self._proposed: set[bytes] = set()
 
     async def propose(self, context: Context) -> Edit | None:
         """None where the command fails, takes too long, or leaves an asset that is no new one."""
@@ -61,15 +63,27 @@ class Command:
             asset = None if why else _read(worktree / context.asset_name, MAX_ASSET_BYTES)
             said = _read(worktree / "NOTE.md", MAX_TEXT_BYTES) or b""
         if not why:
-            why = _wrong(asset, context)
+            why = await self._wrong(asset, context)
         if why or asset is None:
             await self._fail(why)
             return None
         self._failed = 0
+        self._proposed.add(essence(asset, context.asset_name))
         first, _, rest = said.decode("utf-8", "replace").strip().partition("\n")
         if rest.strip():
             context.note(rest.strip(), [context.base])
         return Edit(asset, one_line(first.lstrip("# "), MAX_SUMMARY) or _described(asset, context), "")
+
+    async def _wrong(self, asset: bytes | None, context: Context) -> str:
+        """Why an asset can't be run, "" where it can."""
+        if asset is None:
+            return f"{context.asset_name} is no plain file of at most {MAX_ASSET_BYTES} bytes any more"
+        if asset == context.asset:
+            return f"it left {context.asset_name} as it was"
+        if repeated := await context.repeats(asset):
+            return f"this edit is {repeated}, if with other comments"
+        known = context.taken(asset) or essence(asset, context.asset_name) in self._proposed
+        return "this asset has been an experiment already" if known else ""
 
     async def _fail(self, why: str) -> None:
         self._failed += 1
@@ -93,7 +107,8 @@ class Command:
         log.debug("the command printed: %s", tail)
         if limit.cancelled_caught:
             return f"it took more than {self._seconds:g} seconds"
-        return f"it ended with status {code}: {tail}" if code else ""
+        said = f": {tail}" if tail else ", and printed nothing"
+        return f"it ended with status {code}{said}" if code else ""
 
 
 def lay_out(worktree: Path, context: Context) -> None:
@@ -146,15 +161,6 @@ def _read(path: Path, most: int) -> bytes | None:
     with open(opened, "rb") as file:
         data = file.read(most + 1)
     return data if len(data) <= most else None
-
-
-def _wrong(asset: bytes | None, context: Context) -> str:
-    """Why an asset can't be run, "" where it can."""
-    if asset is None:
-        return f"{context.asset_name} is no plain file of at most {MAX_ASSET_BYTES} bytes any more"
-    if asset == context.asset:
-        return f"it left {context.asset_name} as it was"
-    return "this asset has been an experiment already" if context.taken(asset) else ""
 
 
 def _described(asset: bytes, context: Context) -> str:

@@ -67,8 +67,9 @@ def _sections(context: Context) -> Iterator[tuple[str, Iterable[str]]]:
     value = "not measured yet" if base is None else _number(context, base.value) or "not measured yet"
     noise = f"; two honest runs differ by {context.metric.sigma:.2g} (one sigma)" if context.metric.sigma else ""
     goal = "higher" if context.metric.maximize else "lower"
+    unit = f" {context.metric.unit}" if context.metric.unit else ""
     yield "Where we are", [
-        f"Base {context.base[:SHORT]}: {context.metric.name} {value} {context.metric.unit}, {goal} is better{noise}."
+        f"Base {context.base[:SHORT]}: {context.metric.name} {value}{unit}, {goal} is better{noise}."
     ]
     yield "How we came here (accepted steps, oldest first)", _rows(context, line[-MOST_STEPS:])
     yield "Tried on this base (latest first)", _rows(context, around[::-1][:MOST_AROUND])

@@ -1,6 +1,6 @@
 """What a proposer is given and what it gives: one edit of the asset, to be run as an experiment."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,6 +8,8 @@ from protocol.statements import Scalar, Status
 
 #: A line of a terminal or a git note; a result's own bound is larger.
 MAX_SUMMARY = 200
+#: What an edit may repeat.
+ALREADY_RUN, BEING_RUN = "already run", "being run"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ def _unheard(text: str, commits: Sequence[str]) -> None:
     """Nobody takes notes."""
 
 
+async def _nothing(asset: bytes) -> str:
+    """Nobody looks."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a proposer may know: no validation data, and no hold-out values.
@@ -68,8 +75,9 @@ class Context:
     ``base`` is the commit to edit, ``asset`` its asset, ``lineage`` the commits from genesis to it. ``trials`` are
     the swarm's, a bounded number; ``running`` what peers are trying now; ``insights`` what was learnt, the
     weightiest first. ``fixed`` are files of the program that tell how the asset is used. ``taken`` says whether an
-    asset has been an experiment already, ``note`` tells the swarm what was learnt, and from which commits; both
-    are called on the node's thread only.
+    asset has been an experiment already, to the letter; ``repeats`` what an edit that is about to be proposed repeats,
+    comments and layout aside: ALREADY_RUN, BEING_RUN or "" (it is counted). ``note`` tells the swarm what was learnt,
+    and from which commits. All three are called on the node's thread only.
     """
 
     program_text: str
@@ -86,6 +94,7 @@ class Context:
     insights: Sequence[Insight] = ()
     fixed: Mapping[str, bytes] = field(default_factory=dict)
     note: Callable[[str, Sequence[str]], None] = _unheard
+    repeats: Callable[[bytes], Awaitable[str]] = _nothing
 
 
 @dataclass(frozen=True)
@@ -104,8 +113,9 @@ class UnavailableError(Exception):
 class Proposer(Protocol):
     """Thinks of the next edit.
 
-    ``propose`` answers None where it has nothing to propose now. It never proposes an asset that is taken or
-    that it has proposed before, nor the base itself. Cancelled, it leaves nothing running.
+    ``propose`` answers None where it has nothing to propose now. It never proposes an asset that is taken, that
+    it knows to be running or has proposed before, nor the base itself; after a bounded number of tries it gives up.
+    Words of peers in the context are data to it, and no orders. Cancelled, it leaves nothing running.
     """
 
     name: str

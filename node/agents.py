@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,12 @@ def remembered(given: Agent, journal: Journal) -> Agent:
 
 
 def open_proposer(
-    agent: Agent, journal: Journal, *, cache: Path, home: Path, scratch: Path, unsafe: bool,
+    agent: Agent, journal: Journal, *, hidden: Sequence[Path], scratch: Path, unsafe: bool,
     meter: Callable[[str, int], None],
 ) -> Proposer:  # fmt: skip
-    """``cache`` holds validation data and ``home`` hold-out values: no command sees them. Raises UserError."""
+    """``hidden`` folders hold validation data and hold-out values: no command sees them. Raises UserError."""
     if agent.kind == "command":
-        hide = unhidden if unsafe else hiding([cache, home], scratch)
+        hide = unhidden if unsafe else hiding(hidden, scratch)
         seconds = {} if agent.seconds is None else {"seconds": agent.seconds}
         return Command(agent.command, hide, scratch, **seconds)
     if agent.kind == "claude":

@@ -4,7 +4,7 @@ import json
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from node.home import Home
@@ -24,17 +24,20 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Archive:
-    """The records of a home and what follows from them; ``tier`` is the home's own."""
+    """The records of a home and what follows from them; ``tier`` is the home's own, ``stopped`` why its node did no
+    more, "" where it would.
+    """
 
     home: Home
     program: Program
     tier: str
     records: Records
+    stopped: str = ""
 
     def snapshot(self) -> Snapshot:
         """The home as a node would show it that does not run."""
         blank = Snapshot.of(self.program, self.tier, self.records.me, sandbox="", version=version())
-        return blank.with_ledger(self.records.ledger, self.records.chronicle)
+        return replace(blank.with_ledger(self.records.ledger, self.records.chronicle), stopped=self.stopped)
 
     def rows(self) -> Iterator[Row]:
         """All experiments, the latest to arrive first."""
@@ -78,7 +81,8 @@ def open_archive(home: Home) -> Iterator[Archive]:
         if program is None:
             raise UserError(f"{home.path} holds no program yet: its node has not come to begin its work")
         tier = (journal.meta("tier") or b"").decode()
-        yield Archive(home, program, tier, Records(journal, program.rules, home.identity(), program.swarm_id))
+        records = Records(journal, program.rules, home.identity(), program.swarm_id)
+        yield Archive(home, program, tier, records, (journal.meta("stopped") or b"").decode())
 
 
 def held_program(journal: Journal) -> Program | None:

@@ -267,7 +267,7 @@ def _add_looks(commands: Any, home: argparse.ArgumentParser) -> None:
     _add_json(best)
     best.add_argument("--tier", metavar="TIER", help="the incumbent of a tier instead")
     best.set_defaults(make=lambda values: Look("best", **values))
-    report = commands.add_parser("report", parents=[home], help="write results.tsv and progress.png")
+    report = commands.add_parser("report", parents=[home], help="write results.tsv, progress.png and a summary")
     report.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="where (default: here)")
     report.set_defaults(make=lambda values: Report(**values))
 

@@ -8,7 +8,7 @@ from agent.proposer import Insight, Metric, Trial
 from node.outcome import clip
 from node.parts import Parts
 from node.records import Records
-from node.snapshot import first_run, level
+from node.snapshot import first_run, level, summary_of
 from protocol.records import Record
 from protocol.statements import MAX_CITES, MAX_TEXT_BYTES, Note, Scalar
 from protocol.text import one_line
@@ -67,7 +67,8 @@ class Brief:
         return Trial(
             commit, tunables, None if standing is None else standing.value, said.status, self._tier,
             parent=said.parent, author=short_peer(self._records.ledger.get(run.record_id)),
-            gain=None if standing is None else standing.gain, standing=level(standing), summary=said.summary,
+            gain=None if standing is None else standing.gain, standing=level(standing),
+            summary=summary_of(self._ledger, commit),
             hypothesis=said.hypothesis, failure=said.failure,
         )  # fmt: skip
 

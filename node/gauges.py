@@ -98,6 +98,8 @@ _SAMPLES: Mapping[str, Read] = {
     "noise": lambda now: _one(now.sigma),
     "swarm_experiments": lambda now: _counts(now.by_status),
     "swarm_experiments_by_origin": lambda now: _counts(now.by_origin),
+    "swarm_edits": lambda now: _one(now.edits),
+    "swarm_duplicates": lambda now: _one(now.duplicates),
     "candidates": lambda now: _counts({"promising": now.promising, "accepted": now.accepted}),
     "arm_candidates": lambda now: [
         ((arm, standing), float(count)) for arm, counts in now.yields.items() for standing, count in counts.items()

@@ -6,6 +6,7 @@
     lock         held by the node that runs on this home
     node.json    where the running node answers
     scratch/     workspaces of running candidates
+    report/      what the node had found when its stopping criterion held
 
 Nothing that a node must remember is anywhere else.
 """
@@ -41,6 +42,10 @@ class Home:
     @property
     def scratch(self) -> Path:
         return self.path / "scratch"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
 
     @property
     def exists(self) -> bool:

@@ -9,23 +9,25 @@ import random
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import trio
 
 from agent.proposer import Context
-from agent.tunables import read_tunables
 from node.apply import Assets, UnavailableError
 from node.bars import Bars
 from node.brief import Brief
 from node.choose import Action, Choice, View, choose, common_base, reason_to_stop, search_base
 from node.holdout import drift
+from node.idle import Idle
 from node.journal import Flight
 from node.lineage import Step
 from node.outcome import result_of
 from node.parts import Options, Parts
 from node.promise import bar
 from node.records import Records
+from node.repeats import Repeats
 from node.snapshot import FIRST_RUNS, Current, level, summary_of
 from node.think import Idea, Thinker
 from protocol.assignment import Duty
@@ -73,9 +75,11 @@ class Loop:
         self._tier = parts.trainer.device.tier
         self._bars = Bars(records, foreign=options.foreign)
         self._brief = Brief(parts, records)
+        self._repeats = Repeats(parts, records, assets, self._now_run)
         self._thinker = Thinker(parts.proposer, self._context, records.changed, parts.meters, options.lanes)
         self._rebased = parts.journal.rebases()
         self._rng = random.Random(run_seed(records.ledger.rules.genesis, records.me, Origin.AGENT, options.seed))
+        self.idle = Idle(parts.meters, options.lanes, parts.clock_ms)
         self.paused = bool(parts.journal.meta("paused"))
         self._since_ms = parts.clock_ms()
         self._begun = 0
@@ -89,10 +93,12 @@ class Loop:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._thinker.run)
             nursery.start_soon(self._tell_notes)
+            self.idle.begin()
             await self._resume()
             async with trio.open_nursery() as lanes:
                 for _ in range(self._options.lanes):
                     lanes.start_soon(self._work)
+            self.idle.end()
             nursery.cancel_scope.cancel()
         why = self._enough()
         log.info("no further experiments: %s", why)
@@ -156,9 +162,8 @@ class Loop:
                 await self._rest("proposer" if action is Action.ASK else "nothing to do")
 
     async def _rest(self, cause: str) -> None:
-        begun = trio.current_time()
-        await self._records.changed.wait(IDLE_SECONDS)
-        self._parts.meters.idle(cause, trio.current_time() - begun)
+        with self.idle.because(cause):
+            await self._records.changed.wait(IDLE_SECONDS)
 
     @contextmanager
     def _engaged(self, commit: str) -> Iterator[None]:
@@ -201,21 +206,38 @@ class Loop:
             self._parts.meters.replication()
 
     async def _try(self, idea: Idea, base: str) -> None:
-        """Run an idea, first carried over where the base has moved since it was thought of."""
-        asset: bytes | None = idea.edit.asset
-        if idea.base != base:
-            asset = await self._carry(idea.edit.asset, idea.base, base)
-        if asset is None or len(asset) > MAX_ASSET_BYTES or self._taken(asset):
-            log.debug("an idea on %s is dropped: %s", idea.base[:12], idea.edit.summary)
+        """Run an idea, first carried over where the base has moved since it was thought of; else drop it."""
+        asset, outcome = await self._fit(idea, base)
+        self._parts.meters.idea(outcome)
+        if asset is None:
+            log.info("an idea on %s is dropped (%s): %s", idea.base[:12], outcome, idea.edit.summary)
             return
         flight = await self._begin(base, asset, Origin.AGENT, idea.edit.summary, idea.edit.hypothesis)
         await self._execute(flight, asset)
+
+    async def _fit(self, idea: Idea, base: str) -> tuple[bytes | None, str]:
+        """An idea's asset on ``base``, None where it is of no use there any more; and what became of it."""
+        asset: bytes | None = idea.edit.asset
+        try:
+            await self._assets.obtain(base)
+            if idea.base != base:
+                asset = await self._carry(idea.edit.asset, idea.base, base)
+        except UnavailableError as error:
+            log.warning("no base to edit: %s", error)
+            self._bars.put(base, self._parts.clock_ms() + RETRY_MS)
+            return None, "unavailable"
+        if asset is None or len(asset) > MAX_ASSET_BYTES:
+            return None, "conflict"
+        if repeated := self._repeats.exactly(asset, base):
+            self._parts.meters.duplicate(repeated)
+            return None, "duplicate"
+        return asset, "run" if idea.base == base else "carried over"
 
     async def _put_together(self, win: str, onto: str, origin: Origin) -> None:
         """Carry a win over to a base that it was not made on, and run it again; a conflict is dropped."""
         summary = summary_of(self._records.ledger, win)
         asset = await self._carry_win(win, onto)
-        outcome = "conflict" if asset is None else "known" if self._taken(asset) else "merged"
+        outcome = "conflict" if asset is None else "known" if self._repeats.taken(asset) else "merged"
         self._parts.meters.rebase(outcome)
         log.info("%s of %s onto %s: %s (%s)", origin.value, win[:12], onto[:12], outcome, summary)
         flight = None
@@ -255,7 +277,7 @@ class Loop:
 
     async def _execute(self, flight: Flight, asset: bytes) -> None:
         self._begun += 1
-        tunables = self._tunables(asset)
+        tunables = self._repeats.tunables(asset)
         await self._swarm.claim(
             Claim(
                 self._parts.clock_ms(), flight.commit, flight.origin, self._tier, tunables,
@@ -348,32 +370,29 @@ class Loop:
             self._bars.put(base, self._parts.clock_ms() + RETRY_MS)
             return None
         self._asked += 1
+        trials = self._brief.trials()
         return Context(
             program_text=self._spec.instructions,
             asset_name=self._spec.asset,
             base=base,
             asset=asset,
             tier=self._tier,
-            trials=self._brief.trials(),
-            running=[
-                *(claim.tunables for _, claim in self._swarm.claims()),
-                *(tunables for _, tunables in self._running.values()),
-            ],
-            taken=self._taken,
+            trials=trials,
+            running=[tunables for _, tunables in self._now_run()],
+            taken=self._repeats.taken,
             seed=run_seed(base, self._records.me, Origin.AGENT, self._options.seed + self._asked),
             metric=self._brief.metric,
             lineage=self._records.ledger.lineage(base),
             insights=self._brief.insights(),
             fixed=self._brief.fixed,
             note=self._brief.note,
+            repeats=partial(self._repeats.of, base=base, trials=trials),
         )
 
-    def _taken(self, asset: bytes) -> bool:
-        """Whether this asset has been an experiment, of whatever parent."""
-        return blob_id(asset) in self._records.chronicle.blobs
-
-    def _tunables(self, asset: bytes) -> dict[str, Scalar]:
-        return {name: item.value for name, item in read_tunables(asset, self._spec.asset).items()}
+    def _now_run(self) -> list[tuple[str, Mapping[str, Scalar]]]:
+        """Commits and tunables of what peers have claimed, and of what runs here."""
+        theirs = [(claim.commit, claim.tunables) for _, claim in self._swarm.claims()]
+        return [*theirs, *((commit, tunables) for commit, (_, tunables) in self._running.items())]
 
     def _next_index(self, commit: str, origin: Origin) -> int:
         return self._records.ledger.next_index(commit, self._tier, self._records.me, origin)

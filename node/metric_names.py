@@ -43,6 +43,14 @@ METRICS = (
     _metric("counter", "replications_total", "Replications of candidates that this node has run"),
     _metric("counter", "rebases_total", "Wins that this node tried to carry over to another base", labels="outcome"),
     _metric("counter", "proposals_total", "Times that the proposer was asked, by what came of it", labels="outcome"),
+    _metric(
+        "counter", "duplicates_total", "Proposals that were sent back or dropped because somebody has run them, or "
+        "runs them now", labels="kind",
+    ),
+    _metric(
+        "counter", "ideas_total", "Edits thought of ahead, by what became of them when their turn came: run, carried "
+        "over to a base that had moved, or dropped", labels="outcome",
+    ),
     _metric("counter", "proposer_seconds_total", "Time that the proposer took", "seconds"),
     _metric(
         "counter", "proposer_tokens_total", "Tokens of a language model, cache reads apart", "tokens", "kind"
@@ -74,6 +82,8 @@ METRICS = (
     # all that is known, by the ledger
     _metric("gauge", "swarm_experiments", "Results in the ledger", labels="status"),
     _metric("gauge", "swarm_experiments_by_origin", "Results in the ledger", labels="origin"),
+    _metric("gauge", "swarm_edits", "New edits by proposers in the ledger"),
+    _metric("gauge", "swarm_duplicates", "Of these, assets that had been a new edit in their tier before"),
     _metric("gauge", "candidates", "Candidates of this tier that reached a standing", labels="standing"),
     _metric(
         "gauge", "arm_candidates", "Candidates of this node by how it came to them, and how many reached a standing",

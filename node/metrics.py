@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 
+from agent.proposer import ALREADY_RUN, BEING_RUN
 from gossip.meter import BY_GOSSIP, SIDES, WAYS
 from node.gauges import Gauges
 from node.metric_names import METRICS, PREFIX
@@ -15,6 +16,10 @@ CLOCKS = ("cpu", "wall", "examination", "overhead")
 REBASE_OUTCOMES = ("merged", "conflict", "known")
 TOKENS = ("input", "output", "cache_read", "cache_write")
 PROPOSALS = ("edit", "none")
+DUPLICATES = (ALREADY_RUN, BEING_RUN)
+#: What became of ideas: "run" on the base that they were thought of for, "carried over" to another one and run, or
+#: dropped: a "conflict" there, a "duplicate" by now, or the base is "unavailable".
+IDEAS = ("run", "carried over", "conflict", "duplicate", "unavailable")
 CAUSES = ("proposer", "nothing to do", "paused")
 ROUNDS = ("done", "failed")
 DIRECTIONS = ("sent", "received")
@@ -45,8 +50,9 @@ class Metrics:
         """Show what has not happened yet as 0: a rate needs a first value."""
         values = {
             "experiment_seconds_total": CLOCKS, "rebases_total": REBASE_OUTCOMES, "proposer_tokens_total": TOKENS,
-            "proposals_total": PROPOSALS, "idle_seconds_total": CAUSES, "limits_total": LIMITS,
-            "records_received_total": WAYS, "sync_bytes_total": DIRECTIONS, "rejected_total": (*sorted(REASONS), OTHER),
+            "proposals_total": PROPOSALS, "duplicates_total": DUPLICATES, "ideas_total": IDEAS,
+            "idle_seconds_total": CAUSES, "limits_total": LIMITS, "records_received_total": WAYS,
+            "sync_bytes_total": DIRECTIONS, "rejected_total": (*sorted(REASONS), OTHER),
         }  # fmt: skip
         for name, labels in values.items():
             for label in labels:
@@ -82,6 +88,14 @@ class Metrics:
         """The proposer was asked, and took so long."""
         self._counters["proposals_total"].labels(PROPOSALS[not edit]).inc()
         self._counters["proposer_seconds_total"].inc(seconds)
+
+    def duplicate(self, kind: str) -> None:
+        """A proposal was what somebody has run, or runs."""
+        self._counters["duplicates_total"].labels(_among(DUPLICATES, kind)).inc()
+
+    def idea(self, outcome: str) -> None:
+        """An edit that was thought of ahead came to its turn."""
+        self._counters["ideas_total"].labels(_among(IDEAS, outcome)).inc()
 
     def idle(self, cause: str, seconds: float) -> None:
         """A lane had no experiment: it waited for the proposer, or there was nothing to do."""

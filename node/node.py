@@ -16,7 +16,7 @@ from node.keep import KEEP_SECONDS, Keeper, remember_peers
 from node.loop import Loop
 from node.parts import Options, Parts
 from node.records import Records
-from node.snapshot import Snapshot
+from node.snapshot import Row, Snapshot, row
 from node.targets import Hosts, targets
 from node.verdict import verdict_on
 from protocol.errors import UserError
@@ -96,6 +96,7 @@ class Node:
             mesh=self.swarm.mesh(),
             journal_bytes=self._parts.journal.size,
             current=self._loop.current,
+            idle=self._loop.idle.shares(),
             started_ms=self._started_ms,
             stopped=self._stopped,
             paused=self._loop.paused,
@@ -147,11 +148,17 @@ class Node:
         async for record in self._verdicts:
             await self.swarm.publish(record)
 
+    def rows(self) -> list[Row]:
+        """All experiments, the latest to arrive first."""
+        return [row(self.ledger, record) for record in self.records.latest() if record.result is not None]
+
     async def _work(self) -> None:
+        self._parts.journal.set_meta("stopped", b"")
         if not self._alone:
             with trio.move_on_after(JOIN_SECONDS):
                 await self.swarm.in_step.wait()
         self._stopped = await self._loop.run()
+        self._parts.journal.set_meta("stopped", self._stopped.encode())
         self.finished.set()
 
     async def _remember(self) -> None:

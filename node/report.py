@@ -1,4 +1,4 @@
-"""A night on paper: ``results.tsv`` for notebooks and ``progress.png`` for people.
+"""A night on paper: ``results.tsv`` for notebooks, ``progress.png`` and ``summary.txt`` for people.
 
 The table begins with the five columns of karpathy/autoresearch's results.tsv (commit, metric, memory_gb,
 status, description), whose notebooks read it as it is: ``keep`` for the run that brought an accepted candidate,
@@ -31,9 +31,9 @@ OURS = (
 
 
 def write_report(
-    rows: Iterable[Row], directory: Path, *, metric_name: str, goal: str, unit: str, program: str
-) -> tuple[Path, Path]:
-    """Write both files into ``directory``, in place of older ones; returns their paths.
+    rows: Iterable[Row], directory: Path, *, metric_name: str, goal: str, unit: str, program: str, summary: str = ""
+) -> list[Path]:
+    """Write the files into ``directory``, in place of older ones; returns their paths, a ``summary``'s last.
 
     ``rows`` in any order; ``goal`` is "minimize" or "maximize". Raises ``UserError`` where it can't write.
     """
@@ -44,9 +44,11 @@ def write_report(
         directory.mkdir(parents=True, exist_ok=True)
         replace(table, tsv(ordered, metric_name).encode())
         replace(picture, image)
+        if summary:
+            replace(directory / "summary.txt", summary.encode())
     except OSError as error:
         raise UserError(f"can't write the report into {directory}: {error.strerror}") from None
-    return table, picture
+    return [table, picture, *([directory / "summary.txt"] if summary else [])]
 
 
 def replace(path: Path, content: bytes) -> None:

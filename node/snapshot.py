@@ -83,6 +83,8 @@ class Snapshot:
     is passed on to at once; ``authors`` has who reported most, by peer id, and how many of their candidates of this
     tier were accepted. ``journal_bytes`` are those of all records.
 
+    ``edits`` are the proposers' new edits in the ledger, ``duplicates`` those that were one in the tier already.
+    ``idle`` is the share of the lanes' time without an experiment, by cause.
     ``promising`` and ``accepted`` count candidates of this tier, genesis left out. ``stopped`` says why the
     stopping criterion held, "" while it does not. ``founder`` is a peer id, "" for none; ``awaiting`` is what it has
     yet to approve, in this tier.
@@ -117,10 +119,13 @@ class Snapshot:
     by_status: Mapping[str, int] = field(default_factory=dict)
     by_origin: Mapping[str, int] = field(default_factory=dict)
     own_experiments: int = 0
+    edits: int = 0
+    duplicates: int = 0
     yields: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     authors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     current: tuple[Current, ...] = ()
     last: tuple[Row, ...] = ()
+    idle: Mapping[str, float] = field(default_factory=dict)
     started_ms: int = 0
     stopped: str = ""
     paused: bool = False
@@ -159,6 +164,8 @@ class Snapshot:
             by_status=dict(chronicle.by_status),
             by_origin=dict(chronicle.by_origin),
             own_experiments=len(chronicle.own_ms),
+            edits=chronicle.edits,
+            duplicates=chronicle.edits - len(chronicle.edited),
             yields=yields(ledger, chronicle.proposed, self.tier),
             authors=authors(ledger, chronicle, self.tier),
             awaiting=tuple(awaiting(ledger, self.tier)),
@@ -178,6 +185,9 @@ class Chronicle:
         self.blobs: set[str] = set()
         #: candidates that are edits of mine, and how I came to them
         self.proposed: dict[str, Origin] = {}
+        #: results of new edits by proposers, and what they ran: those beyond one each are duplicates
+        self.edits = 0
+        self.edited: set[tuple[str, str]] = set()
         self.by_status: Counter[str] = Counter()
         self.by_origin: Counter[str] = Counter()
         self.by_author: Counter[bytes] = Counter()
@@ -194,6 +204,9 @@ class Chronicle:
             self.own_ms.append(result.created_ms)
             if result.origin in FIRST_RUNS:
                 self.proposed.setdefault(result.commit, result.origin)
+        if result.origin is Origin.AGENT:
+            self.edits += 1
+            self.edited.add((result.tier, result.blob))
         self.by_status[result.status.value] += 1
         self.by_origin[result.origin.value] += 1
         self.by_author[record.author] += 1

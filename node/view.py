@@ -87,6 +87,12 @@ def counts_text(counts: Mapping[str, Any]) -> str:
     return f"{counts['total']}, {counts['own']} of them mine" + (f"   {ended}   {found}" if ended else "")
 
 
+def idle_text(shares: Mapping[str, float]) -> str:
+    """What share of the lanes' time had no experiment, and why."""
+    causes = ", ".join(f"{cause} {share:.1%}" for cause, share in shares.items())
+    return f"{sum(shares.values()):.1%} of the lanes' time" + (f" ({causes})" if causes else "")
+
+
 def current_text(current: Mapping[str, Any]) -> str:
     loss = "" if current["loss"] is None else f"   loss {current['loss']:.4g}"
     how_far = f"{min(current['fraction'], 1.0):.0%} of {current['budget_seconds']:g} s"
@@ -121,6 +127,7 @@ def _status_fields(
         yield "now", current_text(current)
     yield "experiments", counts_text(status["experiments"])
     if status["started_ms"]:
+        yield "idle", idle_text(status["idle"])
         yield "peers", str(len(status["peers"]))
         yield "address", one_line(status["addresses"][0]) if status["addresses"] else "none: it only dials out"
         yield "http", status["http"]
@@ -128,7 +135,7 @@ def _status_fields(
 
 def _state(status: Json, now_ms: int) -> str:
     if not status["running"]:
-        return "not running"
+        return f"not running; it was done: {one_line(status['stopped'])}" if status["stopped"] else "not running"
     if not status["started_ms"]:
         return "running, but it can't be asked from here"
     since = f"running for {ago(status['started_ms'], now_ms)}"

@@ -1,11 +1,17 @@
 """A command of the user's own, which may do all that the user may, but does not see some folders."""
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from protocol.errors import UserError
+from protocol.text import one_line
+
+#: For a command that does nothing, on a machine that is busy.
+TRY_SECONDS = 30.0
+RISK = "or take the risk with --unsafe-no-sandbox"
 
 #: The command line that runs another one so.
 Hide = Callable[[Sequence[str]], Sequence[str]]
@@ -23,14 +29,29 @@ def hiding(hidden: Sequence[Path], shown: Path) -> Hide:
     if bwrap is None:
         raise UserError(
             "without bubblewrap a command could read the validation data: install it (Debian and Ubuntu: apt install"
-            " bubblewrap), or take the risk with --unsafe-no-sandbox"
+            f" bubblewrap), {RISK}"
         )
     prefix = [
         bwrap, "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent",
         *(part for path in hidden if path.exists() for part in ("--tmpfs", str(path.resolve()))),
         "--bind", str(shown.resolve()), str(shown.resolve()), "--",
     ]  # fmt: skip
+    _try(prefix)
     return lambda command: [*prefix, *command]
+
+
+def _try(prefix: Sequence[str]) -> None:
+    """Raises UserError where bubblewrap is there and does not work, as in most containers."""
+    try:
+        done = subprocess.run([*prefix, "true"], capture_output=True, text=True, timeout=TRY_SECONDS)
+        said = "" if done.returncode == 0 else one_line(done.stderr, 200) or f"status {done.returncode}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = one_line(str(error), 200)
+    if said:
+        raise UserError(
+            f"bubblewrap does not work here ({said}), so a command could read the validation data: allow user"
+            f" namespaces (in a container: --security-opt seccomp=unconfined), {RISK}"
+        )
 
 
 def unhidden(command: Sequence[str]) -> Sequence[str]:

@@ -179,6 +179,11 @@ def cost(board: dashboard.Dashboard) -> dashboard.Dashboard:
         board.with_row(dashboard.Row("Proposers and their cost"))
         .with_panel(chart("Proposals an hour", "By what came of them.",
                           ("3600 * sum by (outcome) (rate(waggle_proposals_total[$__rate_interval]))", "{{outcome}}")))
+        .with_panel(chart("Ideas an hour", "Edits that were thought of ahead, by what became of them, and proposals "
+                          "that repeated an experiment.",
+                          ("3600 * sum by (outcome) (rate(waggle_ideas_total[$__rate_interval]))", "{{outcome}}"),
+                          ("3600 * sum by (kind) (rate(waggle_duplicates_total[$__rate_interval]))",
+                           "repeats what is {{kind}}")))
         .with_panel(chart("Time to think", "Of a proposal, on average.",
                           (thinking, "seconds"), unit="s"))
         .with_panel(chart("Tokens an hour", "Of language models, cache reads apart.",

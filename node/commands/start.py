@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -31,6 +32,8 @@ from node.meet import consent, fetch, meet, multiaddr
 from node.metrics import Metrics
 from node.node import Node
 from node.parts import Options, Parts
+from node.report import write_report
+from node.summary import summarize
 from node.targets import address_to_tell
 from node.version import version
 from node.workbench import Workbench, open_workbench
@@ -38,7 +41,7 @@ from protocol import codec
 from protocol.errors import UserError
 from protocol.identity import Identity
 from protocol.manifest import pack
-from trainer.program import Program, load_program
+from trainer.program import DATA_FOLDER, TEXT_FOLDER, Program, load_program
 
 log = logging.getLogger(__name__)
 
@@ -159,8 +162,9 @@ class _Session:
         self, program: Program, identity: Identity, bench: Workbench, transport: Transport, serve: main.Serve
     ) -> None:
         proposer = open_proposer(
-            self._agent, self._journal, cache=self._options.cache, home=self._home.path, scratch=self._home.scratch,
-            unsafe=self._options.unsafe, meter=self._metrics.tokens,
+            self._agent, self._journal, scratch=self._home.scratch, unsafe=self._options.unsafe,
+            hidden=[self._options.cache, self._home.path, *_texts(self._options, self._journal)],
+            meter=self._metrics.tokens,
         )  # fmt: skip
         with closing(GitLineage(self._home.lineage, program.commits)) as lineage:
             parts = Parts(
@@ -178,9 +182,25 @@ class _Session:
                     nursery.start_soon(display.show, self._console, node.snapshot)
                 if self._mdns:
                     nursery.start_soon(find_neighbours, program.swarm_id, transport.addresses(), node.swarm.hint)
-                if self._options.exit_when_done:
-                    await node.finished.wait()
-                    nursery.cancel_scope.cancel()
+                nursery.start_soon(self._finish, node, program, nursery.cancel_scope)
+
+    async def _finish(self, node: Node, program: Program, scope: trio.CancelScope) -> None:
+        """Report when the node has done enough; it serves its peers further, or ends where the user wants that."""
+        await node.finished.wait()
+        spec, rows, seen = program.spec, node.rows(), node.snapshot()
+        summary = summarize(seen, node.ledger, rows)
+        write = partial(
+            write_report, rows, self._home.report, metric_name=spec.metric_name, goal=spec.goal, unit=spec.unit,
+            program=spec.name, summary=summary,
+        )  # fmt: skip
+        _say(f"done:      {seen.stopped}")
+        try:
+            await trio.to_thread.run_sync(write, abandon_on_cancel=True)  # type: ignore[call-arg]
+            _say(f"report:    {self._home.report}")
+        except UserError as error:
+            log.warning("no report: %s", error)
+        if self._options.exit_when_done:
+            scope.cancel()
 
     def _node_options(self, bench: Workbench) -> Options:
         return Options(
@@ -225,6 +245,14 @@ def _choose_program(options: Start, journal: Journal) -> Program:
             f" {program.swarm_id.hex()[:12]}: give another --home"
         )
     return program
+
+
+def _texts(options: Start, journal: Journal) -> list[Path]:
+    """Where a program that the user named as a folder keeps its texts and data, now and after a plain start."""
+    if options.program is not None and Path(options.program).is_dir():
+        journal.set_meta("folder", os.fsencode(Path(options.program).resolve()))
+    saved = journal.meta("folder")
+    return [Path(os.fsdecode(saved)) / name for name in (TEXT_FOLDER, DATA_FOLDER)] if saved else []
 
 
 def _listen(options: Start, journal: Journal) -> tuple[str, ...]:

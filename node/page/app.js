@@ -107,7 +107,15 @@ function showRunning(now) {
     el("span", { class: "quiet" }, clean(one.summary))));
   const nothing = now.stopped ? `No further experiments: ${now.stopped}.` : now.paused ? "Paused: no new experiment begins." : "Nothing at this moment.";
   fill($("running"), ...(items.length ? items : [el("p", { class: "quiet" }, clean(nothing))]),
-    ...(items.length && now.paused ? [el("p", { class: "quiet" }, "Paused: no further one begins.")] : []));
+    ...(items.length && now.paused ? [el("p", { class: "quiet" }, "Paused: no further one begins.")] : []),
+    el("p", { class: "quiet", id: "idle" }, idleText(now.idle)));
+}
+
+function idleText(shares) {
+  const told = Object.entries(shares);
+  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+  const causes = told.map(([cause, share]) => `${cause} ${percent(share)}`).join(", ");
+  return `Idle ${percent(told.reduce((sum, [, share]) => sum + share, 0))} of the lanes' time${causes ? ` (${causes})` : ""}.`;
 }
 
 function showReviews(now) {

@@ -6,7 +6,7 @@ It stands in for the paid service alone; the client, HTTP and streaming are real
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -43,7 +43,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Say:
-    """An answer of text and tool calls. ``cut`` ends the connection after so many events."""
+    """An answer of text and tool calls. ``cut`` ends the connection after so many events; before each of them pass
+    ``pause`` seconds.
+    """
 
     content: Sequence[str | Call]
     input_tokens: int = 1000
@@ -52,6 +54,15 @@ class Say:
     cache_write: int = 0
     stop: str = "tool_use"
     cut: int | None = None
+    pause: float = 0.0
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What only something else than the service would say: the body of an answer with status 200."""
+
+    body: bytes
+    content_type: str = "text/event-stream"
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,9 @@ class Fail:
     kind: str = "api_error"
     message: str = "it failed"
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Answer = Say | Raw | Fail
 
 
 def events(answer: Say) -> Iterator[Any]:
@@ -102,20 +116,21 @@ def _block(index: int, block: str | Call) -> Iterator[Any]:
 class Service:
     """``answers`` are given in turn, the last of them for ever; ``requests`` are the bodies that came."""
 
-    def __init__(self, *answers: Say | Fail) -> None:
+    def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
         self.requests: list[dict[str, Any]] = []
         self.url = ""
+        self.ended = threading.Event()
 
     def client(self) -> AsyncAnthropic:
         return AsyncAnthropic(api_key="sk-test", base_url=self.url)
 
-    def next(self) -> Say | Fail:
+    def next(self) -> Answer:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 @contextmanager
-def serving(*answers: Say | Fail) -> Iterator[Service]:
+def serving(*answers: Answer) -> Iterator[Service]:
     service = Service(*answers)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(service))
     service.url = f"http://127.0.0.1:{server.server_port}"
@@ -124,6 +139,7 @@ def serving(*answers: Say | Fail) -> Iterator[Service]:
     try:
         yield service
     finally:
+        service.ended.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -131,6 +147,8 @@ def serving(*answers: Say | Fail) -> Iterator[Service]:
 
 def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             assert self.path == "/v1/messages"
@@ -138,29 +156,40 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             assert body["stream"] is True
             service.requests.append(body)
             answer = service.next()
-            if isinstance(answer, Fail):
-                self._fail(answer)
-            else:
-                self._stream(answer)
+            match answer:
+                case Fail():
+                    self._fail(answer)
+                case Raw():
+                    self._body(200, answer.content_type, answer.body)
+                case Say():
+                    with suppress(ConnectionError):  # the client may have had enough
+                        self._stream(answer)
 
         def _fail(self, answer: Fail) -> None:
             data = json.dumps({"type": "error", "error": {"type": answer.kind, "message": answer.message}}).encode()
-            self.send_response(answer.status)
-            for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+            self._body(answer.status, "application/json", data, **answer.headers)
+
+        def _body(self, status: int, content_type: str, data: bytes, **headers: str) -> None:
+            self.send_response(status)
+            self.send_header("Connection", "close")
+            for name, value in {"Content-Type": content_type, "Content-Length": str(len(data)), **headers}.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
         def _stream(self, answer: Say) -> None:
+            """In chunks, as the service does: a connection that is cut is no end."""
             self.send_response(200)
+            self.send_header("Connection", "close")  # no client of a test is left with a connection
             self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            self.close_connection = True
             for number, event in enumerate(events(answer)):
-                if number == answer.cut:
+                if number == answer.cut or service.ended.wait(answer.pause):
                     return
-                self.wfile.write(f"event: {event.type}\ndata: {event.model_dump_json()}\n\n".encode())
+                data = f"event: {event.type}\ndata: {event.model_dump_json()}\n\n".encode()
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.wfile.write(b"0\r\n\r\n")
 
         def log_message(self, *args: object) -> None: ...
 

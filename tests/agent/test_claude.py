@@ -1,35 +1,47 @@
 """Claude over real HTTP: what is asked, what becomes of each answer, and what happens where there is none."""
 
+import json
 import os
+import subprocess
+import sys
 import typing
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from anthropic.types import Model
+from anthropic.types import Model, RawMessageStreamEvent
+from pydantic import TypeAdapter
 
+from agent import claude as module
 from agent.budget import Budget, Limits
 from agent.claude import MAX_ANSWER_TOKENS, MODEL, MOST_CALLS, MOST_MENDS, Claude
 from agent.digest import QUOTE
 from agent.fallback import Fallback
 from agent.local_search import LocalSearch
 from agent.prompt import TOOLS
-from agent.proposer import Context, Insight, Metric, Trial, UnavailableError
+from agent.proposer import ALREADY_RUN, BEING_RUN, Context, Edit, Insight, Metric, Trial, UnavailableError
 from protocol.statements import Status
-from tests.agent.messages_api import Call, Fail, Say, Service, serving
+from tests.agent.messages_api import Answer, Call, Fail, Raw, Say, Service, events, serving
 
 ASSET = b'"""A model."""\nDEPTH = 2\nWIDTH = 64\n'
 BASE = "ba5e" * 10
 OTHER = "0dd0" * 10
+DOCUMENTED = Path(__file__).parent / "documented.sse"
+EVENT: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
+#: An error after the answer has begun.
+OVERLOADED = (
+    b"event: message_start\ndata: " + next(events(Say([]))).model_dump_json().encode() + b"\n\n"
+    b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}\n\n'
+)
 
 
 def context(asset: bytes = ASSET, trials: Sequence[Trial] = (), **more: Any) -> Context:
-    given: dict[str, Any] = {"taken": lambda asset: False, "seed": 1, **more}
+    given: dict[str, Any] = {"running": (), "taken": lambda asset: False, "seed": 1, **more}
     metric = Metric("val_bpb", "bits/byte", sigma=0.01)
-    return Context("Make it better.", "train.py", BASE, asset, "cpu", trials, (), metric=metric, **given)
+    return Context("Make it better.", "train.py", BASE, asset, "cpu", trials, metric=metric, **given)
 
 
 def edit(search: str = "DEPTH = 2", replace: str = "DEPTH = 3", summary: str = "deeper") -> Call:
@@ -96,6 +108,7 @@ async def test_the_prefix_is_cached_and_does_not_change() -> None:
         (Call("edit", {"summary": "s", "hypothesis": "h"}), "expected blocks"),
         (Call("edit", {"blocks": [{"search": 1}], "summary": "s"}), "both strings"),
         (Call("edit", {"whole_file": "x = 1\n" * 44_000, "summary": "s"}), "at most"),
+        (Call("edit", {"path": "runner.py", **edit().input}), "no 'path': it changes train.py alone"),
         (Call("bash", {"command": "rm -rf /"}), "no tool 'bash'"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -106,6 +119,19 @@ async def test_what_is_wrong_goes_back_with_the_reason(call: Call, why: str) -> 
     assert found is not None
     (said,) = results(service.requests[1])
     assert why in said
+
+
+@pytest.mark.parametrize("repeated", [ALREADY_RUN, BEING_RUN])
+async def test_what_repeats_an_experiment_goes_back(repeated: str) -> None:
+    async def repeats(asset: bytes) -> str:
+        return repeated if b"DEPTH = 3" in asset else ""
+
+    with serving(Say([edit()]), Say([edit(replace="DEPTH = 4")])) as service:
+        found = await claude(service).propose(context(repeats=repeats))
+    assert found is not None
+    assert b"DEPTH = 4" in found.asset
+    (said,) = results(service.requests[1])
+    assert f"this edit is {repeated}" in said
 
 
 async def test_an_edit_that_was_cut_off_is_not_run() -> None:
@@ -143,14 +169,6 @@ async def test_a_whole_file_a_note_and_giving_up() -> None:
         assert await claude(service).propose(context()) is None
     assert len(service.requests) == 1
 
-
-async def test_what_it_proposed_is_not_proposed_again() -> None:
-    with serving(Say([edit()]), Say([edit()]), Say([edit(replace="DEPTH = 5")])) as service:
-        proposer = claude(service)
-        first, second = [await proposer.propose(context()) for _ in range(2)]
-    assert first is not None
-    assert second is not None
-    assert first.asset != second.asset
 
 
 async def test_a_crashed_edit_is_mended_so_often() -> None:
@@ -218,13 +236,68 @@ def test_an_hour_passes() -> None:
         (Fail(401, "authentication_error"), "does not accept ANTHROPIC_API_KEY"),
         (Fail(400, "invalid_request_error", "Your credit balance is too low"), "credit balance is too low"),
         (Fail(529, "overloaded_error", headers={"retry-after-ms": "10"}), "529"),
+        (Say([edit()], cut=0), "cut off"),
         (Say([edit()], cut=4), "cut off"),
+        (Raw(b""), "can't be read"),
+        (Raw(b"<html>Sign in</html>", "text/html"), "can't be read"),
+        (Raw(b"event: message_start\ndata: {nonsense\n\n"), "can't be read"),
+        (Raw(b'event: message_start\ndata: {"type": "message_start"}\n\n'), "can't be read"),
+        (Raw(OVERLOADED), "broke off its answer: Overloaded"),
     ],
-    ids=["key", "credit", "overloaded", "cut"],
+    ids=["key", "credit", "overloaded", "cut at once", "cut", "empty", "page", "no JSON", "no message", "broken off"],
 )
-async def test_without_an_answer_it_says_why(answer: Say | Fail, why: str) -> None:
+@pytest.mark.filterwarnings("ignore:Async generator 'anthropic:ResourceWarning")  # the SDK's, on its way to an error
+async def test_without_an_answer_it_says_why(answer: Answer, why: str) -> None:
     with serving(answer) as service, pytest.raises(UnavailableError, match=why):
         await claude(service).propose(context())
+
+
+async def test_a_service_that_falls_silent_is_given_up() -> None:
+    with serving(Say([edit()], pause=60.0)) as service:
+        proposer = claude(service)
+        proposer._client = proposer._client.with_options(timeout=0.3)
+        with pytest.raises(UnavailableError, match="fell silent"):
+            await proposer.propose(context())
+
+
+async def test_a_slow_answer_is_waited_for_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Say([edit(), Call("note", {"text": "long " * 400, "commits": []})], pause=0.1)
+    with serving(slow) as service:
+        proposer = claude(service)
+        proposer._client = proposer._client.with_options(timeout=0.6)  # it takes longer, and is never so long silent
+        assert await proposer.propose(context()) is not None
+        monkeypatch.setattr(module, "ANSWER_SECONDS", 0.4)
+        with pytest.raises(UnavailableError, match=r"did not end its answer within 0.4 s"):
+            await proposer.propose(context())
+
+
+async def test_what_was_cut_off_has_cost_what_it_cost() -> None:
+    counted: Counter[str] = Counter()
+    with serving(Say([edit()], input_tokens=10, cache_read=3000, cut=3)) as service:
+        proposer = claude(service, Limits(total=60_000), counted)
+        with pytest.raises(UnavailableError, match="cut off"):
+            await proposer.propose(context())
+    assert counted == {"input": 10, "output": 1, "cache_read": 3000, "cache_write": 0}
+
+
+async def test_a_model_that_declines_is_not_asked_again() -> None:
+    with serving(Say(["I can't help with that."], stop="refusal")) as service:
+        assert await claude(service).propose(context()) is None
+    assert len(service.requests) == 1
+
+
+async def test_a_stream_of_the_documented_shape() -> None:
+    """As https://platform.claude.com/docs/en/build-with-claude/streaming describes it, with what ``messages_api`` never
+    says: pings, empty pieces, a service tier. Its events are held against the SDK's types.
+    """
+    said = [line.removeprefix("data: ") for line in DOCUMENTED.read_text().splitlines() if line.startswith("data: ")]
+    kinds = [EVENT.validate_json(one).type for one in said if json.loads(one)["type"] != "ping"]
+    assert len(kinds) == len(said) - 1
+    with serving(Raw(DOCUMENTED.read_bytes())) as service:
+        found = await claude(service).propose(context())
+    assert found is not None
+    assert found.asset == ASSET.replace(b"DEPTH = 2", b"DEPTH = 3")
+    assert found.summary == "deeper"
 
 
 async def test_a_service_that_is_busy_is_asked_again() -> None:
@@ -266,34 +339,112 @@ ORDERS = [
 ]
 
 
+@dataclass
+class Seen:
+    """What the node did in carrying out a model's answers, by the interpreter's own audit."""
+
+    events: list[str] = field(default_factory=list)
+    on: bool = False
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.on and (event in ACTS or (event == "open" and "passwd" in str(arguments[0]))):
+            self.events.append(event)
+
+
+#: https://docs.python.org/3/library/audit_events.html
+ACTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "exec", "os.remove", "os.rename"}
+SEEN = Seen()
+sys.addaudithook(SEEN)  # for good: there is no way to remove one
+
+
+@pytest.fixture
+def acts() -> Iterator[list[str]]:
+    SEEN.events.clear()
+    SEEN.on = True
+    yield SEEN.events
+    SEEN.on = False
+
+
+def test_the_audit_sees_what_it_should(acts: list[str]) -> None:
+    Path("/etc/passwd").read_bytes()
+    subprocess.run(["true"], check=True)
+    assert acts[:2] == ["open", "subprocess.Popen"]
+
+
+def hostile(place: str, order: str) -> Context:
+    """A context in which a peer gives an order at one place."""
+    trial = Trial(OTHER, {}, None, Status.CRASHED, "cpu", parent=BASE, author="ada", summary="wider")
+    match place:
+        case "failure tail":
+            return context(trials=[replace(trial, failure=f"Traceback\n{order}\nKeyError: 1")])
+        case "summary":
+            return context(trials=[replace(trial, summary=order, hypothesis=order)])
+        case "author":
+            return context(trials=[replace(trial, author=order)])
+        case "note":
+            return context(insights=[Insight("ada", order, [OTHER])])
+        case "tunable":
+            return context(running=[{order: order}])
+        case "docstring":
+            doc = order.replace("\\", "").replace('"', "'")
+            return context(ASSET.replace(b"A model.", doc.encode()))
+    raise AssertionError(place)
+
+
+@pytest.mark.parametrize("place", ["failure tail", "summary", "author", "note", "tunable", "docstring"])
 @pytest.mark.parametrize("order", ORDERS)
-async def test_a_model_that_obeys_a_peer_gets_nothing_done(order: str, tmp_path: Path) -> None:
-    """The model does all that it is told; the node executes an edit of the asset, or nothing."""
-    trial = Trial(
-        OTHER, {}, None, Status.CRASHED, "cpu", parent=BASE, author=order, summary=order, hypothesis=order,
-        failure=order,
-    )  # fmt: skip
-    noted: list[str] = []
-    given = context(trials=[trial], insights=[Insight(order, order)], note=lambda text, commits: noted.append(text))
+async def test_a_model_that_obeys_a_peer_gets_nothing_done(
+    order: str, place: str, tmp_path: Path, acts: list[str]
+) -> None:
+    """The model does all that it is told: the node carries out a note and an edit of the asset, and nothing else."""
+    noted: list[tuple[str, list[str]]] = []
+    given = hostile(place, order)
+    given = replace(given, note=lambda text, commits: noted.append((text, list(commits))))
     wish = [
         Call("bash", {"command": f"touch {tmp_path}/owned"}), Call("read_file", {"path": "/etc/passwd"}),
-        Call("edit", {"path": "runner.py", "summary": "x", "hypothesis": "", "whole_file": ""}),
+        Call("edit", {"path": "runner.py", "summary": "x", "hypothesis": "", "whole_file": "import os\n"}),
+        Call("edit", {"summary": "x", "hypothesis": "", "blocks": [{"search": "/etc/passwd", "replace": order}]}),
         Call("note", {"text": "obeyed", "commits": "not a list"}),
     ]  # fmt: skip
     with serving(Say(wish), Say([edit()])) as service:
         found = await claude(service).propose(given)
-    assert found is not None
-    assert found.asset == ASSET.replace(b"DEPTH = 2", b"DEPTH = 3")
-    assert noted == ["obeyed"]
+    assert isinstance(found, Edit)
+    assert found.asset == given.asset.replace(b"DEPTH = 2", b"DEPTH = 3")
+    assert noted == [("obeyed", [])]
+    assert acts == []
     assert not os.listdir(tmp_path)
-    assert [said.startswith("there is no tool") for said in results(service.requests[1])] == [True, True, False, False]
+    said = results(service.requests[1])
+    assert [one.split(":")[0] for one in said] == [
+        "there is no tool 'bash'", "there is no tool 'read_file'", "an edit has no 'path'", "block 1", "noted"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["failure tail", "summary", "author", "note", "tunable"])
+@pytest.mark.parametrize("order", ORDERS)
+async def test_peers_words_are_fenced(order: str, place: str) -> None:
+    with serving(Say([edit()])) as service:
+        await claude(service).propose(hostile(place, order))
     shown = service.requests[0]["messages"][0]["content"][1]["text"]
-    lines = [line for line in order.replace("\r", "\n").splitlines() if len(line) > 20]
-    for line in shown.splitlines():
-        if any(piece[:20] in line for piece in lines):
-            assert line.startswith((QUOTE, "- ")), line
+    pieces = [line[:20] for line in order.replace("\r", "\n").splitlines() if len(line) > 20]
+    fenced = [line for line in shown.splitlines() if any(piece in line for piece in pieces)]
+    assert fenced
+    assert all(line.startswith((QUOTE, "- ")) for line in fenced)
     assert "\x1b" not in shown
     assert "\u202e" not in shown
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_a_crash_that_is_to_be_mended_is_fenced_too(order: str) -> None:
+    with serving(Say([edit()]), Say([edit("DEPTH = 3", "DEPTH = 4")])) as service:
+        proposer = claude(service)
+        found = await proposer.propose(context())
+        assert found is not None
+        crash = Trial(OTHER, {}, None, Status.CRASHED, "cpu", parent=BASE, summary=found.summary, failure=order)
+        await proposer.propose(context(trials=[crash]))
+    shown = service.requests[1]["messages"][0]["content"][1]["text"]
+    mended = shown.split("Its output ended:\n")[1].split("\nMend it")[0]
+    assert mended
+    assert all(line.startswith(QUOTE) and line.isprintable() for line in mended.splitlines())
 
 
 def test_the_default_model_is_one_that_the_sdk_knows() -> None:

@@ -15,7 +15,7 @@ import trio
 from agent import command as module
 from agent.command import Command
 from agent.digest import QUOTE
-from agent.proposer import Context, Insight, Metric, Trial
+from agent.proposer import BEING_RUN, Context, Insight, Metric, Trial
 from protocol.diffs import MAX_ASSET_BYTES
 from protocol.errors import UserError
 from protocol.statements import Status
@@ -92,6 +92,15 @@ async def test_what_is_no_edit(script: str, why: str, tmp_path: Path, caplog: py
     assert not os.listdir(tmp_path)
 
 
+async def test_what_repeats_an_experiment_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def repeats(asset: bytes) -> str:
+        return BEING_RUN
+
+    given = replace(context(), repeats=repeats)
+    assert await proposer("sed -i s/2/7/ train.py", tmp_path).propose(given) is None
+    assert "this edit is being run" in caplog.text
+
+
 async def test_only_the_asset_is_taken(tmp_path: Path) -> None:
     edit = await proposer("echo 'run = 2' > runner.py; echo >> train.py; touch more.py", tmp_path).propose(context())
     assert edit is not None
@@ -107,7 +116,7 @@ async def test_it_is_ended_with_all_that_it_started(tmp_path: Path, caplog: pyte
     assert await proposer(script, tmp_path / "scratch", 1.0).propose(context()) is None
     assert time.monotonic() - begun < SECONDS
     assert "more than 1 seconds" in caplog.text
-    assert not [pid for pid in mark.read_text().split() if _runs(pid)]
+    await until(lambda: not any(map(_runs, mark.read_text().split())), SECONDS)  # what is killed takes a moment to end
 
 
 async def test_cancelled_it_leaves_nothing_running(tmp_path: Path) -> None:
@@ -118,7 +127,7 @@ async def test_cancelled_it_leaves_nothing_running(tmp_path: Path) -> None:
         nursery.start_soon(proposer(script, tmp_path / "scratch").propose, context())
         await until(mark.exists, SECONDS)
         nursery.cancel_scope.cancel()
-    assert not [pid for pid in mark.read_text().split() if _runs(pid)]
+    await until(lambda: not any(map(_runs, mark.read_text().split())), SECONDS)  # what is killed takes a moment to end
     assert not os.listdir(tmp_path / "scratch")
 
 
@@ -157,6 +166,11 @@ def test_without_bubblewrap_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UserError, match="install it"):
         hiding([tmp_path], tmp_path)
+
+
+def test_a_metric_without_a_unit_is_told_without() -> None:
+    given = replace(context(), metric=Metric("distance", sigma=0.05))
+    assert f"Base {BASE[:10]}: distance 1.25, lower is better" in module.digest(given, 5000)
 
 
 def test_a_digest_keeps_to_its_bound() -> None:

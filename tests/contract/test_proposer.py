@@ -1,185 +1,21 @@
-"""What every proposer promises (agent/proposer.py), whatever it thinks with."""
+"""Each proposer keeps the promises of all (proposers.py)."""
 
-import random
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
-import trio
 
-from agent.local_search import LocalSearch
-from agent.proposer import MAX_SUMMARY, Context, Edit, Proposer, Trial
-from agent.tunables import read_tunables, write_tunables
-from protocol.statements import Scalar, Status
-from trainer.program import load_program
+from tests.contract.proposers import ClaudeKit, CommandKit, Kit, LocalKit, ProposerContract
 
-PROPOSERS: dict[str, Callable[[], Proposer]] = {"local": LocalSearch}
-
-NUMBERS = b"""{
-  "x": {"value": 0.5, "low": 0.0, "high": 1.0, "log": false},
-  "z": {"value": 0.1, "low": 0.001, "high": 1.0, "log": true},
-  "mode": {"value": "plain", "choices": ["plain", "better", "worse"]}
-}
-"""
-#: Twelve points.
-SMALL = b"""from tunables import Choice, Int
-DEPTH: Annotated[int, Int(1, 6)] = 2
-TIED: Annotated[bool, Choice(False, True)] = False
-"""
+KITS: dict[str, type[Kit]] = {"local": LocalKit, "claude": ClaudeKit, "command": CommandKit}
 
 
-@pytest.fixture(params=sorted(PROPOSERS))
-def make(request: pytest.FixtureRequest) -> Callable[[], Proposer]:
-    return PROPOSERS[request.param]
+@pytest.fixture(params=sorted(KITS))
+def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
+    with ExitStack() as stack:
+        yield KITS[request.param](tmp_path, stack)
 
 
-def context(
-    asset: bytes = NUMBERS,
-    name: str = "numbers.json",
-    *,
-    trials: Sequence[Trial] = (),
-    running: Sequence[dict[str, Scalar]] = (),
-    taken: Callable[[bytes], bool] = lambda asset: False,
-    seed: int = 1,
-) -> Context:
-    return Context("Find the numbers.", name, "0" * 40, asset, "cpu", trials, running, taken, seed)
-
-
-def trials(asset: bytes, name: str, count: int) -> list[Trial]:
-    """``count`` random points, the first of them the asset's own; every fifth has crashed."""
-    rng = random.Random(7)
-    found = [Trial("0" * 40, values(asset, name), 1.0, Status.SCORED, "cpu")]
-    for place in range(1, count):
-        crashed = place % 5 == 0
-        point = {**values(asset, name), "x": round(rng.random(), 3)}
-        found.append(Trial(f"{place:040x}", point, None if crashed else rng.random(),
-                           Status.CRASHED if crashed else Status.SCORED, "cpu"))  # fmt: skip
-    return found
-
-
-def values(asset: bytes, name: str) -> dict[str, Scalar]:
-    return {key: tunable.value for key, tunable in read_tunables(asset, name).items()}
-
-
-async def propose(proposer: Proposer, given: Context) -> Edit:
-    edit = await proposer.propose(given)
-    assert edit is not None
-    return edit
-
-
-def lm_mini() -> tuple[bytes, str]:
-    program = load_program("lm-mini")
-    return program.asset, program.spec.asset
-
-
-@pytest.mark.parametrize("count", [0, 30])
-@pytest.mark.parametrize("asset_of", [lm_mini, lambda: (NUMBERS, "numbers.json")], ids=["python", "json"])
-async def test_only_the_values_of_tunables_change(
-    make: Callable[[], Proposer], asset_of: Callable[[], tuple[bytes, str]], count: int
-) -> None:
-    asset, name = asset_of()
-    edit = await propose(make(), context(asset, name, trials=trials(asset, name, count)))
-    assert edit.asset != asset
-    assert write_tunables(edit.asset, name, values(asset, name)) == asset
-
-
-@pytest.mark.parametrize("count", [0, 30])
-async def test_the_same_context_gives_the_same_edit(make: Callable[[], Proposer], count: int) -> None:
-    known = trials(NUMBERS, "numbers.json", count)
-    edits = [await propose(make(), context(trials=known)) for _ in range(2)]
-    assert edits[0] == edits[1]
-    others = [await propose(make(), context(trials=known, seed=seed)) for seed in range(2, 6)]
-    assert any(other != edits[0] for other in others)
-
-
-async def test_a_taken_asset_is_not_proposed(make: Callable[[], Proposer]) -> None:
-    taken = {NUMBERS}
-    for _ in range(20):
-        edit = await propose(make(), context(taken=taken.__contains__))
-        assert edit.asset not in taken
-        taken.add(edit.asset)
-
-
-async def test_nothing_is_proposed_twice_nor_the_base(make: Callable[[], Proposer]) -> None:
-    proposer = make()
-    edits = [await propose(proposer, context(seed=1)) for _ in range(20)]
-    assert len({edit.asset for edit in edits} | {NUMBERS}) == 21
-
-
-async def test_what_a_peer_is_running_is_not_proposed(make: Callable[[], Proposer]) -> None:
-    first = await propose(make(), context())
-    second = await propose(make(), context(running=[values(first.asset, "numbers.json")]))
-    assert second.asset != first.asset
-
-
-async def test_taken_is_asked_on_the_nodes_thread(make: Callable[[], Proposer]) -> None:
-    threads = set()
-
-    def taken(asset: bytes) -> bool:
-        threads.add(threading.current_thread())
-        return False
-
-    await propose(make(), context(taken=taken))
-    assert threads == {threading.current_thread()}
-
-
-async def test_a_space_is_searched_to_its_end(make: Callable[[], Proposer]) -> None:
-    proposer = make()
-    assets = {SMALL}
-    for _ in range(11):
-        assets.add((await propose(proposer, context(SMALL, "train.py"))).asset)
-    assert len(assets) == 12
-    assert await proposer.propose(context(SMALL, "train.py")) is None
-
-
-@pytest.mark.parametrize("asset", [b"", b"x = (", b"X: Annotated[int, Int(3, 3)] = 3\n", b"\xff\0"])
-async def test_an_asset_with_nothing_to_tune(make: Callable[[], Proposer], asset: bytes) -> None:
-    assert await make().propose(context(asset, "train.py")) is None
-
-
-async def test_the_summary_is_one_short_printable_line(make: Callable[[], Proposer]) -> None:
-    asset = b"".join(
-        b"%s%d: Annotated[str, Choice('%s', 'b')] = 'b'\n" % (b"N" * 90, place, b"a" * 200)
-        for place in range(4)
-    )
-    for seed in range(5):
-        edit = await propose(make(), context(asset, "train.py", seed=seed))
-        assert 0 < len(edit.summary) <= MAX_SUMMARY
-        assert edit.summary.isprintable()
-        assert edit.hypothesis.isprintable()
-
-
-@pytest.mark.parametrize("failed", [Status.CRASHED, Status.TIMED_OUT, Status.STOPPED_EARLY])
-async def test_where_every_trial_failed_it_goes_on(make: Callable[[], Proposer], failed: Status) -> None:
-    known = [Trial(f"{place:040x}", {"x": place / 9}, None, failed, "cpu") for place in range(9)]
-    await propose(make(), context(trials=known))
-
-
-async def test_trials_of_another_space_are_survived(make: Callable[[], Proposer]) -> None:
-    strange: Iterable[dict[str, Scalar]] = (
-        {}, {"other": 3}, {"x": "text"}, {"x": 7.0}, {"x": True, "mode": 1}, {"mode": "gone"}, {"z": 0.0},
-        {"x": 0.25, "other": "é"}, {"z": 0.01},
-    )  # fmt: skip
-    known = [
-        Trial(f"{place:040x}", item, 1.0 + place, Status.SCORED, "cpu") for place, item in enumerate(strange)
-    ]
-    await propose(make(), context(trials=known, running=list(strange)))
-
-
-@pytest.mark.parametrize("count", [0, 30])
-async def test_cancelled_it_leaves_nothing_running(make: Callable[[], Proposer], count: int) -> None:
-    threads = trio.to_thread.current_default_thread_limiter()
-    proposer, ended = make(), False
-    with trio.CancelScope() as scope, trio.fail_after(20):
-
-        def taken(asset: bytes) -> bool:
-            scope.cancel()
-            return True
-
-        known = trials(NUMBERS, "numbers.json", count)
-        await proposer.propose(context(taken=taken, trials=known))
-        ended = True
-    assert scope.cancelled_caught
-    assert not ended
-    assert threads.borrowed_tokens == 0
-    await propose(proposer, context())
+class TestProposers(ProposerContract):
+    """All of them, over each kit."""

@@ -2,13 +2,16 @@
 
 import json
 import re
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.agent.messages_api import Call, Fail, Say, serving
-from tests.e2e.kit import Place, Running
-from tests.programs.variants import NUMBERS
+from tests.e2e.kit import COMMAND, Place, Running
+from tests.programs.variants import NUMBERS, write_numbers
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +59,61 @@ async def test_a_command_edits_and_a_plain_start_goes_on_with_it(nodes: Place, t
     latest = next(row for row in again.ledger() if row["origin"] == "agent")
     assert latest["summary"] == "x moved"
     assert "asset" not in again.log.read_text()
+
+
+#: Reads all that a command could find of the validation data and the journal, and edits.
+SPY = """
+import sys
+from pathlib import Path
+sys.path[:0] = ["."]
+for folder in map(Path, {folders!r}):
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_file():
+            open({leak!r}, "ab").write(path.read_bytes())
+open({leak!r}, "ab").write(b"looked")
+"""
+
+
+async def test_a_command_sees_no_validation_data(nodes: Place, tmp_path: Path) -> None:
+    """Neither in the cache nor in the folder that the program came from, also after a plain start."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap")
+    secrets = {"data/validation/a.txt": "s3cret", "data/holdout/a.txt": "s3cret", "data/train/a.txt": "s3cret"}
+    program, leak, script = write_numbers(tmp_path / "program", files=secrets), tmp_path / "leak", tmp_path / "spy.py"
+    folders = [str(tmp_path / "cache"), str(program), str(tmp_path / "home" / "journal.db")]
+    script.write_text(SPY.format(folders=folders, leak=str(leak)) + SCRIPT)
+    node = await nodes.start("home", "--program", str(program), "--agent", f"command: python3 {script}").up()
+    assert list((tmp_path / "cache").rglob("validation/a.txt"))
+    for running in (node, None):
+        again = running or await nodes.start("home").up()
+        await again.until(lambda status: leak.exists() and b"looked" in leak.read_bytes())
+        assert again.stop() == 0
+        assert b"numbers" in leak.read_bytes()  # program.md may be read
+        assert b"s3cret" not in leak.read_bytes()
+        assert b"SQLite" not in leak.read_bytes()
+        leak.unlink()
+
+
+def test_where_bubblewrap_does_not_work_a_command_is_refused(nodes: Place, tmp_path: Path) -> None:
+    """As in most containers: no user namespaces, and no privileges."""
+    if shutil.which("bwrap") is None or shutil.which("setpriv") is None:
+        pytest.skip("needs bubblewrap and setpriv")
+    start = [*COMMAND, "start", "--program", str(NUMBERS), "--agent", "command: true", "--home", str(tmp_path / "home"),
+             "--http", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns"]  # fmt: skip
+    inside = (
+        "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs"
+        f" {shlex.join(start)}"
+    )
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", inside], capture_output=True, text=True, timeout=60,
+        env=nodes.environment(), cwd=nodes.folder,
+    )  # fmt: skip
+    if "max_user_namespaces" in done.stderr or done.stderr.startswith("unshare"):
+        pytest.skip(f"no user namespaces to take away: {done.stderr}")
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("waggle: bubblewrap does not work here (bwrap: ")
+    assert last.endswith("or take the risk with --unsafe-no-sandbox")
 
 
 async def test_a_model_edits_over_http(nodes: Place) -> None:

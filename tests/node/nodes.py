@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from agent.proposer import Context, Edit
+from agent.proposer import Context, Edit, Proposer
 from agent.tunables import write_tunables
 from gossip.memory import MemoryNetwork
 from node.journal import IN_MEMORY, Journal
@@ -69,6 +69,7 @@ def build(
     foreign: bool = True,
     max_experiments: int | None = None,
     lanes: int = 1,
+    proposer: Proposer | None = None,
 ) -> Built:
     me = Identity(bytes([number]) * 32)
     script, tally = Script(*edits), Tally()
@@ -78,7 +79,7 @@ def build(
         journal=Journal(IN_MEMORY) if journal is None else journal,
         lineage=lineage or MemoryLineage(program.commits),
         trainer=trainer or FakeTrainer(program.spec.budget_seconds, NOISE),
-        proposer=script,
+        proposer=proposer or script,
         transport=network.transport(me.peer_id),
         meters=tally,
         clock_ms=lambda: EPOCH_MS + round(trio.current_time() * 1000),

@@ -122,3 +122,11 @@ def test_looking_at_a_home_waits_for_no_heavy_library() -> None:
                           cwd=Path(__file__).parents[2])  # fmt: skip
     heavy = {"torch", "libp2p", "optuna", "matplotlib", "numpy", "git", "uvicorn", "rich", "tokenizers"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_the_share_of_idle_time_and_why_a_node_ended_are_told() -> None:
+    idle = replace(FULL, idle={"nothing to do": 0.01, "proposer": 0.024})
+    lines = dict(line.split("  ", 1) for line in status_lines(status_json(idle), NOW_MS) if "  " in line)
+    assert lines["idle"].strip() == "3.4% of the lanes' time (nothing to do 1.0%, proposer 2.4%)"
+    left = status_json(replace(BLANK, stopped="2 experiments done"))
+    assert "not running; it was done: 2 experiments done" in "\n".join(status_lines(left, NOW_MS))

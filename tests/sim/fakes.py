@@ -127,6 +127,8 @@ class Tally(Unmetered):
         self.rejections: list[str] = []
         self.rebases: list[str] = []
         self.replications = 0
+        self.duplicates: list[str] = []
+        self.ideas: list[str] = []
 
     def experiment(self, origin: Origin, outcome: Outcome) -> None:
         self.experiments += 1
@@ -139,6 +141,12 @@ class Tally(Unmetered):
 
     def replication(self) -> None:
         self.replications += 1
+
+    def duplicate(self, kind: str) -> None:
+        self.duplicates.append(kind)
+
+    def idea(self, outcome: str) -> None:
+        self.ideas.append(outcome)
 
     def tokens(self, kind: str, tokens: int) -> None: ...
 

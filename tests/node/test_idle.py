@@ -1,0 +1,45 @@
+"""What share of the lanes' time had no experiment."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from node.idle import Idle
+from tests.node.nodes import EPOCH_MS
+from tests.sim.fakes import Tally
+
+
+class Listening(Tally):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[tuple[str, float]] = []
+
+    def idle(self, cause: str, seconds: float) -> None:
+        self.seconds.append((cause, seconds))
+
+
+def clock_ms() -> int:
+    return EPOCH_MS + round(trio.current_time() * 1000)
+
+
+async def test_of_two_lanes_one_waits_for_a_quarter_of_the_time(autojump_clock: MockClock) -> None:
+    meters = Listening()
+    idle = Idle(meters, 2, clock_ms)
+    assert idle.shares() == {}
+    idle.begin()
+    with idle.because("proposer"):
+        await trio.sleep(5.0)
+    await trio.sleep(5.0)
+    assert idle.shares() == {"proposer": pytest.approx(0.25, rel=0.01)}
+    idle.end()
+    await trio.sleep(100.0)
+    assert idle.shares() == {"proposer": pytest.approx(0.25, rel=0.01)}
+    assert meters.seconds == [("proposer", pytest.approx(5.0))]
+
+
+async def test_who_is_cancelled_while_idle_was_idle_until_then(autojump_clock: MockClock) -> None:
+    idle = Idle(Tally(), 1, clock_ms)
+    idle.begin()
+    with trio.move_on_after(2.0), idle.because("nothing to do"):
+        await trio.sleep_forever()
+    assert idle.shares() == {"nothing to do": pytest.approx(1.0, rel=0.01)}
