@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 import agent.local_search
 from tests.bench.local_search import TABLE, Process, Table
-from tests.sim.speedup import Night, World, inline, night
+from tests.sim.nights import Night, World, inline, night
 from trainer.program import load_program
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ def world() -> World:
 def nights(world: World, count: int, gain: float) -> list[Night]:
     program = load_program("lm-mini")
     return [
-        trio.run(night, world, program, count, seed, gain, clock=MockClock(autojump_threshold=0)) for seed in SEEDS
+        trio.run(night, world, program, count, seed, (gain,), clock=MockClock(autojump_threshold=0)) for seed in SEEDS
     ]
 
 
@@ -32,6 +32,6 @@ def test_more_nodes_are_there_sooner(world: World, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(agent.local_search, "trio", agent.local_search.trio)  # what ``inline`` changes is put back
     inline()
     alone, many = nights(world, 1, 0.1), nights(world, 8, 0.1)
-    assert all(math.isfinite(one.budgets) for one in alone + many)
-    assert 3 * sum(one.budgets for one in many) < sum(one.budgets for one in alone)
+    assert all(math.isfinite(one.budgets[0.1]) for one in alone + many)
+    assert 3 * sum(one.budgets[0.1] for one in many) < sum(one.budgets[0.1] for one in alone)
     assert nights(world, 1, 0.1) == alone  # seeded
