@@ -9,8 +9,8 @@ an address of its own; an experiment of the numbers program sleeps here, so that
 other among its peers again. "caught up" is how long until each live node held every record that any of them had
 held when the trouble ended (of a trouble that lasts: after half a minute of it), and "same best" until, after that,
 all had the same incumbent. The first row, in which nothing happens, is what the others are to be held against:
-results that lost travel by reconciliation with one random peer a minute. Exits with 1 where something did not
-happen within its limit.
+what gossip does not bring comes by reconciliation with one random peer a minute. Exits with 1 where something did
+not happen within its limit.
 """
 
 import argparse

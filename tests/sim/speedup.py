@@ -6,8 +6,8 @@
 The targets are gains in the model's own metric over genesis, fixed before anything is run: GAIN is the one that counts,
 the others show what becomes of an easier and of a harder one. A swarm is there when the incumbents of half of its nodes
 are, by the model without noise: what a node claims or was lucky with does not count. Beside it stands what could be had
-if only the best of N edits counted: a single winner each round, 1-(1-p)^N, where p is the share of one node's edits that
-win. One node is run by the same code.
+if only the best of N edits counted: a single winner each round, 1-(1-p)^N, where p is the share of one node's edits
+that win. One node is run by the same code.
 
 Each night is a line of a table, so that what was recorded is not run again; the table of another model or program is
 moved away by hand. A night that ends without a target counts as MOST_BUDGETS, so that its time is too low.
@@ -165,7 +165,8 @@ def lines(table: Path, model: str) -> Iterator[str]:
             ratio, low, high = sooner(times(alone, GAIN), times(some, GAIN))
             yield (
                 f"{variant:24} {count:5}  {len(some):6}  {statistics.fmean(times(some, GAIN)):15.1f}"
-                f"  {ratio:5.1f} ({low:.1f} to {high:.1f})  {mean(some, 'experiments'):11.0f}  {mean(some, 'overstated'):10.3f}"
+                f"  {ratio:5.1f} ({low:.1f} to {high:.1f})"
+                f"  {mean(some, 'experiments'):11.0f}  {mean(some, 'overstated'):10.3f}"
             )
 
 
