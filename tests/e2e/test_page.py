@@ -48,6 +48,11 @@ async def test_a_live_swarm_is_seen_and_paused_by_keyboard_alone(nodes: Place, t
     await until(lambda: "2" in window.text("#headlines"), SECONDS)
     assert window.run("return document.querySelectorAll('#chart canvas').length") == 1
 
+    await until(lambda: len(window.all("#rows a")) >= 5, SECONDS)
+    held, seen = focus(window, "#rows a"), window.text("#count")
+    await until(lambda: window.text("#count") != seen, SECONDS)
+    assert window.run("return document.activeElement.getAttribute('href')") == held  # though the table was made anew
+
     pause = window.find("#pause")
     window.run("arguments[0].focus()", pause)
     pause.send_keys(Keys.ENTER)
@@ -64,7 +69,17 @@ async def test_a_live_swarm_is_seen_and_paused_by_keyboard_alone(nodes: Place, t
     assert second.said("peer_id") in window.text("#nodes-rows")
     window.open(first.said("http") + "/#/lineage")
     await until(lambda: "on the way to the incumbent" in window.text("#tree"), SECONDS)
+    assert first.status()["tier"] == window.text("#lineage-tier")
     assert window.complaints() == []
+
+
+def focus(window: Browser, selector: str) -> str:
+    """Give a link the keyboard's focus; where it leads."""
+    return str(
+        window.run(
+            "const link = document.querySelector(arguments[0]); link.focus(); return link.getAttribute('href')", selector
+        )
+    )
 
 
 @pytest.fixture
@@ -104,6 +119,9 @@ async def test_ten_thousand_experiments_of_peers_who_write_html(crowd: Running, 
     assert "\u202e" not in shown
     assert "\x1b" not in shown
     await until(lambda: window.text("#curve") != "", SECONDS)
+    made_from = json.loads(crowd.get(window.run("return '/api' + location.hash.slice(1)")))["parent"]  # type: ignore[operator]
+    window.find(".facts a").click()
+    await until(lambda: f"Commit{made_from}" in window.text("#experiment .facts"), SECONDS)
     for view in ("#/lineage", "#/nodes", "#/"):
         window.open(crowd.said("http") + "/" + view)
         await until(lambda: window.text("#what") != "connecting …", SECONDS)
