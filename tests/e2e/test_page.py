@@ -75,11 +75,8 @@ async def test_a_live_swarm_is_seen_and_paused_by_keyboard_alone(nodes: Place, t
 
 def focus(window: Browser, selector: str) -> str:
     """Give a link the keyboard's focus; where it leads."""
-    return str(
-        window.run(
-            "const link = document.querySelector(arguments[0]); link.focus(); return link.getAttribute('href')", selector
-        )
-    )
+    script = "const link = document.querySelector(arguments[0]); link.focus(); return link.getAttribute('href')"
+    return str(window.run(script, selector))
 
 
 @pytest.fixture
