@@ -1,5 +1,7 @@
 """``waggle report``: results.tsv and progress.png of a home."""
 
+import json
+
 from node.archive import open_archive
 from node.config import Report
 from node.home import Home
@@ -14,6 +16,5 @@ def report(command: Report) -> int:
             archive.rows(), command.out, metric_name=spec.metric_name, goal=spec.goal, unit=spec.unit,
             program=spec.name,
         )  # fmt: skip
-    for path in paths:
-        print(path)
+    print(json.dumps([str(path) for path in paths]) if command.json else "\n".join(map(str, paths)))
     return 0
