@@ -73,6 +73,27 @@ async def test_a_live_swarm_is_seen_and_paused_by_keyboard_alone(nodes: Place, t
     assert window.complaints() == []
 
 
+async def test_the_founder_approves_and_vetoes_on_the_page(nodes: Place, tmp_path: Path, window: Browser) -> None:
+    founder = json.loads(nodes.waggle("identity", "--json", "--home", str(tmp_path / "first")).stdout)["peer_id"]
+    review = f'founder = "{founder}"\nreview = "required"\n'
+    program = write_numbers(tmp_path / "program", seconds=1, extra=review)
+    first = await nodes.start("first", "--program", str(program), "--no-mdns").up()
+    await first.until(lambda status: len(status["awaiting"]) > 0)
+    window.open(first.said("http") + "/")
+    await until(lambda: window.all("#awaiting a") != [], SECONDS)
+    nodes.waggle("pause", "--home", str(first.home))
+    await first.until(lambda status: not status["current"])
+    for button, accepted in (("Approve", 1), ("Veto", 0)):
+        if button == "Approve":
+            window.find("#awaiting a").click()
+        await until(lambda: window.all("#experiment button") != [], SECONDS)
+        (found,) = (one for one in window.all("#experiment button") if one.text == button)
+        found.click()
+        window.driver.switch_to.alert.accept()
+        await first.until(lambda status, accepted=accepted: status["experiments"]["accepted"] == accepted)
+    assert window.complaints() == []
+
+
 def focus(window: Browser, selector: str) -> str:
     """Give a link the keyboard's focus; where it leads."""
     script = "const link = document.querySelector(arguments[0]); link.focus(); return link.getAttribute('href')"
