@@ -1,6 +1,7 @@
 """A proposer for the time in which another can't be had."""
 
 import logging
+from dataclasses import replace
 
 import trio
 
@@ -36,4 +37,5 @@ class Fallback:
             else:
                 self._pause = PAUSE_SECONDS
                 return edit
-        return None if self._second is None else await self._second.propose(context)
+        edit = None if self._second is None else await self._second.propose(context)
+        return None if edit is None else replace(edit, fallback=True)

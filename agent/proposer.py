@@ -99,11 +99,14 @@ class Context:
 
 @dataclass(frozen=True)
 class Edit:
-    """``summary`` is one printable line of at most ``MAX_SUMMARY`` letters; ``hypothesis`` says why."""
+    """``summary`` is one printable line of at most ``MAX_SUMMARY`` letters; ``hypothesis`` says why. ``fallback``: by
+    another than who was asked, who could not be had.
+    """
 
     asset: bytes
     summary: str
     hypothesis: str = ""
+    fallback: bool = False
 
 
 class UnavailableError(Exception):

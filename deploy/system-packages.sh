@@ -9,6 +9,7 @@ packages() { # of the commands that are not there
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || echo python3-venv
     [ "$(uname)" != Linux ] || command -v bwrap >/dev/null 2>&1 || echo bubblewrap
     [ "$all" = --all ] || return 0
+    command -v sqlite3 >/dev/null 2>&1 || echo sqlite3
     command -v promtool >/dev/null 2>&1 || echo prometheus
     command -v chromedriver >/dev/null 2>&1 || echo chromium chromium-driver
     [ "$(uname)" != Linux ] || network

@@ -269,6 +269,7 @@ def _add_looks(commands: Any, home: argparse.ArgumentParser) -> None:
     best.set_defaults(make=lambda values: Look("best", **values))
     report = commands.add_parser("report", parents=[home], help="write results.tsv, progress.png and a summary")
     report.add_argument("--out", metavar="DIR", type=Path, default=Path(), help="where (default: here)")
+    _add_json(report)
     report.set_defaults(make=lambda values: Report(**values))
 
 
@@ -303,6 +304,7 @@ def _add_export(commands: Any, home: argparse.ArgumentParser, cache: Path) -> No
     which = export.add_mutually_exclusive_group()
     which.add_argument("--commit", metavar="COMMIT", default="", help="another candidate")
     which.add_argument("--tier", metavar="TIER", help="the incumbent of a tier")
+    _add_json(export)
     export.set_defaults(make=lambda values: Export(**values), cache=cache)
 
 
@@ -329,6 +331,7 @@ def _add_program(commands: Any, cache: Path) -> None:
     new.set_defaults(make=lambda values: ProgramNew(**values))
     check = actions.add_parser("check", help="say what is wrong with a program, without running it")
     check.add_argument("program", metavar="NAME|DIR")
+    _add_json(check)
     check.set_defaults(make=lambda values: ProgramCheck(**values))
     data = actions.add_parser("data", help="fetch and prepare its data now")
     data.add_argument("program", metavar="NAME|DIR", nargs="?", default="lm")

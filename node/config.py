@@ -143,6 +143,7 @@ class Export:
     folder: Path
     commit: str = ""
     tier: str | None = None
+    json: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ class Completion:
 class Report:
     home: Path
     out: Path
+    json: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ class ProgramNew:
 @dataclass(frozen=True)
 class ProgramCheck:
     program: str
+    json: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from node.metric_names import METRICS, PREFIX
-from node.snapshot import Best, Snapshot
-
-#: Tiers are peers' word: mine comes first, then so many others.
-MAX_TIERS = 32
+from node.snapshot import MAX_TIERS, Best, Snapshot
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 Read = Callable[[Snapshot], Samples]
@@ -21,7 +18,6 @@ T = TypeVar("T")
 
 class Gauges(Collector):
     """The gauges of the latest snapshot; none before there is one."""
-
 
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
@@ -95,12 +91,14 @@ _SAMPLES: Mapping[str, Read] = {
     "proven_best": _tiers(_proven, _metric),
     "proven_best_error": _tiers(_proven, _error),
     "holdout_gap": lambda now: _by_tier(now, now.holdout_gaps, float),
-    "noise": lambda now: _one(now.sigma),
+    "noise": lambda now: _by_tier(now, now.noise, float),
     "swarm_experiments": lambda now: _counts(now.by_status),
     "swarm_experiments_by_origin": lambda now: _counts(now.by_origin),
     "swarm_edits": lambda now: _one(now.edits),
     "swarm_duplicates": lambda now: _one(now.duplicates),
-    "candidates": lambda now: _counts({"promising": now.promising, "accepted": now.accepted}),
+    "candidates": lambda now: _counts(
+        {"promising": now.promising, "accepted": now.accepted, "proven": now.proven_count}
+    ),
     "arm_candidates": lambda now: [
         ((arm, standing), float(count)) for arm, counts in now.yields.items() for standing, count in counts.items()
     ],

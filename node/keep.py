@@ -7,7 +7,6 @@ import trio
 
 from gossip.transport import Transport
 from node.apply import Assets, UnavailableError
-from node.journal import Journal
 from node.lineage import Lineage
 from node.records import Records
 from node.snapshot import level, summary_of
@@ -22,6 +21,8 @@ log = logging.getLogger(__name__)
 SETTLE_SECONDS = 1.0
 #: Peers are written down at least this often.
 KEEP_SECONDS = 60.0
+#: New ones at the next look: who is ended a moment after a start finds them again.
+LOOK_SECONDS = 5.0
 
 
 class Keeper:
@@ -77,15 +78,15 @@ class Keeper:
         return f"{metric} ({level(standing)}, {runs}, {self._tier}): {summary}"
 
 
-def remember_peers(
-    transport: Transport, heard: Mapping[str, Presence], journal: Journal, now_ms: int
-) -> None:
-    """Write down how to reach those we are connected to; a restart dials them.
+def reachable(transport: Transport, heard: Mapping[str, Presence]) -> dict[str, str]:
+    """How to reach those we are connected to, by peer id; written down, a restart dials them.
 
     What we dialed ourselves is known to work; of one that dialed us we have its word.
     """
+    found = {}
     for peer in transport.peers():
         said = heard[peer].addresses[:1] if peer in heard else ()
         address = transport.peer_address(peer) or next(iter(said), None)
         if address is not None:
-            journal.remember(peer, address, now_ms)
+            found[peer] = address
+    return found

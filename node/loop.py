@@ -28,13 +28,13 @@ from node.parts import Options, Parts
 from node.promise import bar
 from node.records import Records
 from node.repeats import Repeats
-from node.snapshot import FIRST_RUNS, Current, level, summary_of
+from node.snapshot import Current, level, summary_of
 from node.think import Idea, Thinker
 from protocol.assignment import Duty
 from protocol.commits import blob_id
 from protocol.diffs import MAX_ASSET_BYTES
 from protocol.records import Claim, Record, Result, run_seed
-from protocol.statements import Origin, Scalar
+from protocol.statements import FIRST_RUNS, Origin, Scalar
 from trainer.job import Job, Outcome, Progress
 
 log = logging.getLogger(__name__)

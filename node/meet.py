@@ -50,6 +50,21 @@ def multiaddr(address: str) -> str:
     raise UserError(f"{address}: that node only dials out; ask for the address of one that listens")
 
 
+def dialable(addresses: Sequence[str], *, new: bool) -> dict[str, str]:
+    """What to dial for each address that was given. A page that does not answer is left out with a warning where the
+    home is not ``new``: it has peers of its own. Raises UserError.
+    """
+    found = {}
+    for address in addresses:
+        try:
+            found[address] = multiaddr(address)
+        except UserError as error:
+            if new:
+                raise
+            log.warning("%s", error)
+    return found
+
+
 def _kind(host: str) -> str:
     try:
         return f"ip{ip_address(host).version}"

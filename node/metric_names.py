@@ -42,7 +42,11 @@ METRICS = (
     ),
     _metric("counter", "replications_total", "Replications of candidates that this node has run"),
     _metric("counter", "rebases_total", "Wins that this node tried to carry over to another base", labels="outcome"),
-    _metric("counter", "proposals_total", "Times that the proposer was asked, by what came of it", labels="outcome"),
+    _metric(
+        "counter", "proposals_total", "Times that the proposer was asked, by what came of it: an edit, one by local "
+        "search because it could not be had (fallback), or none", labels="outcome",
+    ),
+    _metric("histogram", "proposer_seconds", "Time that the proposer took", "seconds"),
     _metric(
         "counter", "duplicates_total", "Proposals that were sent back or dropped because somebody has run them, or "
         "runs them now", labels="kind",
@@ -51,7 +55,6 @@ METRICS = (
         "counter", "ideas_total", "Edits thought of ahead, by what became of them when their turn came: run, carried "
         "over to a base that had moved, or dropped", labels="outcome",
     ),
-    _metric("counter", "proposer_seconds_total", "Time that the proposer took", "seconds"),
     _metric(
         "counter", "proposer_tokens_total", "Tokens of a language model, cache reads apart", "tokens", "kind"
     ),
@@ -78,7 +81,7 @@ METRICS = (
     _metric("gauge", "proven_best", "The best proven candidate of a tier, by its confirmations", OWN, "tier"),
     _metric("gauge", "proven_best_error", "Its standard error", OWN, "tier"),
     _metric("gauge", "holdout_gap", "How much worse an incumbent's hold-out is than its metric", OWN, "tier"),
-    _metric("gauge", "noise", "Standard deviation of honest runs of one candidate in this node's tier", OWN),
+    _metric("gauge", "noise", "Standard deviation of honest runs of one candidate", OWN, "tier"),
     # all that is known, by the ledger
     _metric("gauge", "swarm_experiments", "Results in the ledger", labels="status"),
     _metric("gauge", "swarm_experiments_by_origin", "Results in the ledger", labels="origin"),

@@ -15,16 +15,20 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CLOCKS = ("cpu", "wall", "examination", "overhead")
 REBASE_OUTCOMES = ("merged", "conflict", "known")
 TOKENS = ("input", "output", "cache_read", "cache_write")
-PROPOSALS = ("edit", "none")
 DUPLICATES = (ALREADY_RUN, BEING_RUN)
 #: What became of ideas: "run" on the base that they were thought of for, "carried over" to another one and run, or
 #: dropped: a "conflict" there, a "duplicate" by now, or the base is "unavailable".
 IDEAS = ("run", "carried over", "conflict", "duplicate", "unavailable")
+PROPOSALS = ("edit", "fallback", "none")
 CAUSES = ("proposer", "nothing to do", "paused")
 ROUNDS = ("done", "failed")
 DIRECTIONS = ("sent", "received")
-#: Gossip is there within a second, or something is wrong; clocks may differ by minutes.
-DELAYS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+#: Gossip is there within a second, or something is wrong; clocks may differ by minutes. Local search thinks for a
+#: tenth of a second, a language model for a minute, a command for as long as it may.
+BUCKETS = {
+    "gossip_delay_seconds": (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0),
+    "proposer_seconds": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
+}
 #: What no list foresees.
 OTHER = "other"
 
@@ -40,8 +44,13 @@ class Metrics:
             for metric in METRICS
             if metric.kind == "counter"
         }
-        delay = next(metric for metric in METRICS if metric.kind == "histogram")
-        self._delay = Histogram(PREFIX + delay.name, delay.meaning, buckets=DELAYS, registry=self._registry)
+        self._histograms = {
+            metric.name: Histogram(
+                PREFIX + metric.name, metric.meaning, buckets=BUCKETS[metric.name], registry=self._registry
+            )
+            for metric in METRICS
+            if metric.kind == "histogram"
+        }
         self._gauges = Gauges()
         self._registry.register(self._gauges)
         self._begin()
@@ -84,10 +93,10 @@ class Metrics:
     def tokens(self, kind: str, tokens: int) -> None:
         self._counters["proposer_tokens_total"].labels(_among(TOKENS, kind)).inc(tokens)
 
-    def thought(self, seconds: float, *, edit: bool) -> None:
+    def thought(self, seconds: float, outcome: str) -> None:
         """The proposer was asked, and took so long."""
-        self._counters["proposals_total"].labels(PROPOSALS[not edit]).inc()
-        self._counters["proposer_seconds_total"].inc(seconds)
+        self._counters["proposals_total"].labels(_among(PROPOSALS, outcome)).inc()
+        self._histograms["proposer_seconds"].observe(seconds)
 
     def duplicate(self, kind: str) -> None:
         """A proposal was what somebody has run, or runs."""
@@ -109,7 +118,7 @@ class Metrics:
     def came(self, way: str, seconds: float) -> None:
         self._counters["records_received_total"].labels(_among(WAYS, way)).inc()
         if way == BY_GOSSIP:
-            self._delay.observe(max(0.0, seconds))
+            self._histograms["gossip_delay_seconds"].observe(max(0.0, seconds))
 
     def synced(self, side: str, done: bool, sent: int, received: int) -> None:
         self._counters["sync_rounds_total"].labels(_among(SIDES, side), ROUNDS[not done]).inc()

@@ -12,7 +12,7 @@ from trio_typing import TaskStatus
 
 from gossip.swarm import Swarm
 from node.apply import Assets
-from node.keep import KEEP_SECONDS, Keeper, remember_peers
+from node.keep import KEEP_SECONDS, LOOK_SECONDS, Keeper, reachable
 from node.loop import Loop
 from node.parts import Options, Parts
 from node.records import Records
@@ -162,11 +162,16 @@ class Node:
         self.finished.set()
 
     async def _remember(self) -> None:
+        written: dict[str, str] = {}
+        due = 0.0
         while True:
-            heard = self.swarm.presences()
             self._hosts.known()  # while they are connected
-            remember_peers(self._parts.transport, heard, self._parts.journal, self._parts.clock_ms())
-            await trio.sleep(KEEP_SECONDS)
+            found = reachable(self._parts.transport, self.swarm.presences())
+            if found != written or trio.current_time() >= due:
+                for peer, address in found.items():
+                    self._parts.journal.remember(peer, address, self._parts.clock_ms())
+                written, due = found, trio.current_time() + KEEP_SECONDS
+            await trio.sleep(LOOK_SECONDS)
 
     # what the swarm asks of its store
 

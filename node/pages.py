@@ -65,11 +65,11 @@ def course(ledger: Ledger, tier: str) -> list[Json]:
         runs = [run for run in ledger.runs(commit, tier) if run.loss is not None]
         if standing is None or standing.value is None or not runs:
             continue
-        order = sorted(runs, key=lambda run: (run.result.created_ms, run.record_id))
+        order = sorted(runs, key=_told)
         found.append((order[min(len(order), ledger.rules.replications) - 1], standing))
     best: float | None = None
     steps = []
-    for run, standing in sorted(found, key=lambda one: (one[0].result.created_ms, one[0].record_id)):
+    for run, standing in sorted(found, key=lambda one: _told(one[0])):
         assert standing.value is not None
         if best is None or standing.value < best:
             best = standing.value
@@ -152,10 +152,21 @@ def experiment(ledger: Ledger, record_id: str) -> Json | None:
         "software": result.software,
         "seed": str(result.seed),  # more bits than a JavaScript number has
         "standing": _standing(ledger, standing),
-        "runs": [_run(ledger, run) for run in ledger.runs(result.commit)],
+        "runs": [_run(ledger, run) for run in sorted(ledger.runs(result.commit), key=_told)],
         "lineage": ledger.lineage(result.commit),
+        "parent_id": _run_id(ledger, result.parent),
         "notes": list(_notes(ledger, {run.record_id for run in ledger.runs(result.commit)})),
     }
+
+
+def _told(run: Run) -> tuple[int, str]:
+    return run.result.created_ms, run.record_id
+
+
+def _run_id(ledger: Ledger, commit: str | None) -> str | None:
+    """The record by which a candidate was told first."""
+    run = first_run(ledger, commit) if commit else None
+    return run.record_id if run else None
 
 
 def _standing(ledger: Ledger, standing: Standing | None) -> Json | None:

@@ -3,8 +3,8 @@
 import math
 
 from node.journal import Flight
-from node.snapshot import FIRST_RUNS
 from protocol.ledger import Ledger
+from protocol.statements import FIRST_RUNS
 
 
 def bar(ledger: Ledger, tier: str, flight: Flight, lines: int) -> float:

@@ -5,7 +5,7 @@ What the ledger says is put in by ``Snapshot.with_ledger``, with or without a ru
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -14,7 +14,7 @@ from protocol.identity import peer_id
 from protocol.ledger import Ledger
 from protocol.records import Record
 from protocol.standing import Run, Standing
-from protocol.statements import Origin, Result, Status
+from protocol.statements import FIRST_RUNS, Origin, Result, Status
 from protocol.trust import headline
 from trainer.program import Program
 
@@ -22,8 +22,8 @@ from trainer.program import Program
 LAST_ROWS = 20
 #: Authors who are told apart: as many as a picture can show.
 MAX_AUTHORS = 16
-#: Origins under which a candidate is told for the first time; the others run it again.
-FIRST_RUNS = frozenset({Origin.AGENT, Origin.REBASE, Origin.RECOMBINE, Origin.TRANSPLANT})
+#: Tiers are peers' word: this node's own is looked at, and so many others.
+MAX_TIERS = 32
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ class Current:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """``sigma`` is this tier's noise; ``experiments_total`` counts all results that we hold. ``holdout_gaps`` are the
-    incumbents': how much worse the hold-out is than the metric. ``foreign`` is whether peers' code may run here.
+    """``sigma`` is this tier's noise, ``noise`` that of each tier that is looked at; ``experiments_total`` counts all
+    results that we hold. ``holdout_gaps`` are the incumbents': how much worse the hold-out is than the metric.
+    ``foreign`` is whether peers' code may run here.
 
     ``nodes`` counts by tier the nodes of the swarm that were heard lately and this one, ``mesh`` the peers that gossip
     is passed on to at once; ``authors`` has who reported most, by peer id, and how many of their candidates of this
@@ -85,9 +86,9 @@ class Snapshot:
 
     ``edits`` are the proposers' new edits in the ledger, ``duplicates`` those that were one in the tier already.
     ``idle`` is the share of the lanes' time without an experiment, by cause.
-    ``promising`` and ``accepted`` count candidates of this tier, genesis left out. ``stopped`` says why the
-    stopping criterion held, "" while it does not. ``founder`` is a peer id, "" for none; ``awaiting`` is what it has
-    yet to approve, in this tier.
+    ``promising``, ``accepted`` and ``proven_count`` count candidates of this tier, genesis left out. ``stopped`` says
+    why the stopping criterion held, "" while it does not. ``founder`` is a peer id, "" for none; ``awaiting`` is what
+    it has yet to approve, in this tier.
     """
 
     swarm_id: str
@@ -108,6 +109,7 @@ class Snapshot:
     journal_bytes: int = 0
     records: int = 0
     sigma: float = 0.0
+    noise: Mapping[str, float] = field(default_factory=dict)
     incumbent: Best | None = None
     incumbents: Mapping[str, Best] = field(default_factory=dict)
     proven: Mapping[str, Best] = field(default_factory=dict)
@@ -116,6 +118,7 @@ class Snapshot:
     experiments_total: int = 0
     promising: int = 0
     accepted: int = 0
+    proven_count: int = 0
     by_status: Mapping[str, int] = field(default_factory=dict)
     by_origin: Mapping[str, int] = field(default_factory=dict)
     own_experiments: int = 0
@@ -144,30 +147,36 @@ class Snapshot:
 
     def with_ledger(self, ledger: Ledger, chronicle: "Chronicle") -> Self:
         """What follows from the ledger; the same with or without a running node."""
-        tiers = ledger.tiers()
+        tiers = chronicle.tiers(self.tier)
         incumbents = {tier: best(ledger, ledger.incumbent(tier)) for tier in tiers}
         gaps = {tier: gap(ledger, found.commit, tier) for tier, found in incumbents.items() if found}
         proven = {tier: best(ledger, ledger.proven_best(tier), proven=True) for tier in tiers}
         believed = headline(ledger, me=chronicle.me)
+        promising, accepted, proven_here = (
+            [commit for commit in commits if commit != ledger.rules.genesis]
+            for commits in (ledger.promising(self.tier), ledger.accepted(self.tier), ledger.proven(self.tier))
+        )
         return replace(
             self,
             records=len(ledger),
             sigma=ledger.sigma(self.tier),
+            noise={tier: ledger.sigma(tier) for tier in tiers},
             incumbent=incumbents.get(self.tier),
             incumbents={tier: found for tier, found in incumbents.items() if found},
             proven={tier: found for tier, found in proven.items() if found},
             holdout_gaps={tier: found for tier, found in gaps.items() if found is not None},
             global_best=best(ledger, believed),
             experiments_total=chronicle.total,
-            promising=len(ledger.promising(self.tier)),
-            accepted=sum(commit != ledger.rules.genesis for commit in ledger.accepted(self.tier)),
+            promising=len(promising),
+            accepted=len(accepted),
+            proven_count=len(proven_here),
             by_status=dict(chronicle.by_status),
             by_origin=dict(chronicle.by_origin),
             own_experiments=len(chronicle.own_ms),
             edits=chronicle.edits,
             duplicates=chronicle.edits - len(chronicle.edited),
-            yields=yields(ledger, chronicle.proposed, self.tier),
-            authors=authors(ledger, chronicle, self.tier),
+            yields=yields(chronicle.proposed, promising, accepted, proven_here),
+            authors=authors(ledger, chronicle, self.tier, accepted),
             awaiting=tuple(awaiting(ledger, self.tier)),
             last=tuple(row(ledger, record) for record in reversed(chronicle.last)),
         )
@@ -193,6 +202,8 @@ class Chronicle:
         self.by_author: Counter[bytes] = Counter()
         #: the metric of what each author told last, by author and tier
         self.latest: dict[tuple[bytes, str], float] = {}
+        #: how many authors measured anything in a tier
+        self.authors_in: Counter[str] = Counter()
         self.last: deque[Record] = deque(maxlen=LAST_ROWS)
 
     def add(self, record: Record) -> None:
@@ -211,9 +222,15 @@ class Chronicle:
         self.by_origin[result.origin.value] += 1
         self.by_author[record.author] += 1
         if result.metric is not None:
+            self.authors_in[result.tier] += (record.author, result.tier) not in self.latest
             self.latest[record.author, result.tier] = result.metric
         self.blobs.add(result.blob)
         self.last.append(record)
+
+    def tiers(self, own: str) -> list[str]:
+        """Those that are looked at: a node's own, and the MAX_TIERS others in which most authors are."""
+        others = sorted((tier for tier in self.authors_in if tier != own), key=lambda one: (-self.authors_in[one], one))
+        return sorted([own, *others[:MAX_TIERS]])
 
 
 def awaiting(ledger: Ledger, tier: str) -> Iterator[Best]:
@@ -227,12 +244,11 @@ def awaiting(ledger: Ledger, tier: str) -> Iterator[Best]:
             yield found
 
 
-def yields(ledger: Ledger, mine: Mapping[str, Origin], tier: str) -> dict[str, dict[str, int]]:
-    """How many candidates of mine came of each arm, by origin, and how many of them reached a standing."""
-    reached = {
-        "tried": mine.keys(), "promising": [*ledger.promising(tier), *ledger.accepted(tier)],
-        "accepted": ledger.accepted(tier), "proven": ledger.proven(tier),
-    }  # fmt: skip
+def yields(
+    mine: Mapping[str, Origin], promising: Sequence[str], accepted: Sequence[str], proven: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """How many candidates of mine came of each arm, by origin, and how many of them reached a standing at least."""
+    reached = {"tried": mine, "promising": [*promising, *accepted], "accepted": accepted, "proven": proven}
     counts = Counter(
         (mine[commit].value, standing) for standing, commits in reached.items() for commit in commits if commit in mine
     )
@@ -241,16 +257,14 @@ def yields(ledger: Ledger, mine: Mapping[str, Origin], tier: str) -> dict[str, d
     }
 
 
-def authors(ledger: Ledger, chronicle: "Chronicle", tier: str) -> dict[str, dict[str, float]]:
+def authors(
+    ledger: Ledger, chronicle: "Chronicle", tier: str, accepted: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Results of the authors who told most, how many candidates of theirs were accepted in a tier, and the metric of
     the last one that they ran there.
     """
     told = chronicle.by_author
-    found = Counter(
-        run.author
-        for commit in ledger.accepted(tier)
-        if commit != ledger.rules.genesis and (run := first_run(ledger, commit)) is not None
-    )
+    found = Counter(run.author for commit in accepted if (run := first_run(ledger, commit)) is not None)
     most = sorted(told, key=lambda author: (-found[author], -told[author], author))[:MAX_AUTHORS]
     return {
         peer_id(author): {
@@ -262,13 +276,8 @@ def authors(ledger: Ledger, chronicle: "Chronicle", tier: str) -> dict[str, dict
 
 
 def first_run(ledger: Ledger, commit: str) -> Run | None:
-    """The run by which a candidate was told for the first time: whose edit it is, and what they say of it.
-
-    Clocks are peers' word, and so is this.
-    """
-    runs = ledger.runs(commit)
-    proposed = [run for run in runs if run.result.origin in FIRST_RUNS]
-    return min(proposed or runs, key=lambda run: (run.result.created_ms, run.record_id), default=None)
+    """The run by which a candidate was told for the first time: whose edit it is, and what they say of it."""
+    return ledger.told(commit)
 
 
 def summary_of(ledger: Ledger, commit: str) -> str:

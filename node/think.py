@@ -62,5 +62,6 @@ class Thinker:
     async def _propose(self, context: Context) -> Edit | None:
         begun = trio.current_time()
         edit = await self._proposer.propose(context)
-        self._meters.thought(trio.current_time() - begun, edit=edit is not None)
+        outcome = "none" if edit is None else "fallback" if edit.fallback else "edit"
+        self._meters.thought(trio.current_time() - begun, outcome)
         return edit

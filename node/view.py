@@ -31,6 +31,7 @@ def status_json(snapshot: Snapshot) -> Json:
         "total": values.pop("experiments_total"),
         "own": values.pop("own_experiments"),
         **{name: values.pop(name) for name in ("promising", "accepted", "by_status", "by_origin")},
+        "proven": values.pop("proven_count"),
     }
     metric = {
         "name": values.pop("metric_name"), "unit": values.pop("unit"), "goal": values.pop("goal")

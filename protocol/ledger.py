@@ -13,7 +13,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.records import EPHEMERAL, Record
 from protocol.rules import Rules
 from protocol.standing import Average, Candidate, Run, Standing, Tally
-from protocol.statements import Origin, Result, Verdict, run_seed
+from protocol.statements import FIRST_RUNS, Origin, Result, Verdict, run_seed
 from protocol.tier import Tier
 
 __all__ = ["Candidate", "Ledger", "Run", "Standing"]
@@ -29,6 +29,12 @@ class _Entry:
     lines: dict[bytes, int] = field(default_factory=dict)
     #: generations from genesis; None while an ancestor is missing
     depth: int | None = None
+    #: the run by which it was told first
+    told: Run | None = None
+
+
+def _when_told(run: Run) -> tuple[bool, int, str]:
+    return run.result.origin not in FIRST_RUNS, run.result.created_ms, run.record_id
 
 
 class Ledger:
@@ -123,6 +129,14 @@ class Ledger:
         return sorted(
             wanted, key=lambda run: (run.author, run.result.origin, run.result.index, run.record_id)
         )
+
+    def told(self, commit: str) -> Run | None:
+        """The run by which a candidate was told first: one that made it, where there is any; the earliest.
+
+        Clocks are peers' word, and so is this.
+        """
+        entry = self._entries.get(commit)
+        return None if entry is None else entry.told
 
     # what follows from them
 
@@ -230,6 +244,7 @@ class Ledger:
         loss = None if result.metric is None else self.to_metric(result.metric)
         run = Run(record.id, record.author, result, loss)
         entry.runs.append(run)
+        entry.told = run if entry.told is None else min(entry.told, run, key=_when_told)
         self._tier_of(result.tier).add(run, known=entry.depth is not None)
         self._claim_lines(entry, record.author, result.lines_added - result.lines_removed)
 

@@ -62,6 +62,10 @@ class Origin(StrEnum):
     CONFIRMATION = "confirmation"
 
 
+#: Origins under which a candidate is told for the first time; the others run it again.
+FIRST_RUNS = frozenset({Origin.AGENT, Origin.REBASE, Origin.RECOMBINE, Origin.TRANSPLANT})
+
+
 class Status(StrEnum):
     """How an experiment ended. Append-only."""
 

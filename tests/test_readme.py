@@ -1,5 +1,6 @@
 """Every command in README.md and docs/ is one that there is; those of README that look at a home are run on one."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from node.arguments import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PATH = "/usr/bin:/bin"
 #: What stands in README where a reader puts his own.
 PEER = "12D3KooWLeduQ2Dwdk7WDLZWo3BXoEdArcrGdgxwrrSChheuVNtv"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -74,11 +76,47 @@ def test_what_looks_at_a_home_does(tmp_path: Path) -> None:
     assert (tmp_path / "progress.png").exists()
 
 
-def waggle(folder: Path, *arguments: str) -> str:
-    environment = {"WAGGLE_HOME": str(folder / "home"), "WAGGLE_CACHE": str(folder / "cache"), "PATH": "/usr/bin:/bin"}
+def test_a_back_up_is_restored(tmp_path: Path) -> None:
+    """As docs/operations.md says, word by word."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    back_up = [line for line in re.findall(r"(?m)^    (.*)$", page) if re.search(r"-copy|restored", line)]
+    *shell, start = back_up
+    assert (len(shell), start) == (3, "waggle start --home ./restored")
+    home = tmp_path / ".local" / "share" / "waggledance"
+    few = ("--no-listen", "--http", "127.0.0.1:0", "--exit-when-done")
+    waggle(tmp_path, "start", "--program", str(ROOT / "tests" / "programs" / "numbers"), *few, "--max-experiments", "3",
+           WAGGLE_HOME=str(home))  # fmt: skip
+    for command in shell:
+        subprocess.run(["bash", "-ec", command], cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": PATH}, check=True)
+    waggle(tmp_path, *words(start, tmp_path), *few, "--max-experiments", "0")
+    restored = tmp_path / "restored"
+    for look in ("status", "log"):
+        asked = [json.loads(waggle(tmp_path, look, "--json", "--home", str(one))) for one in (home, restored)]
+        assert asked[0] == asked[1]
+    assert len(asked[1]) == 3
+    lineages = [
+        subprocess.check_output(["git", "-C", str(one / "lineage"), "rev-parse", "best"]) for one in (home, restored)
+    ]
+    assert lineages[0] == lineages[1]
+
+
+def test_the_program_md_of_the_docs_is_right(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "programs.md").read_text().partition("## What program.md says")[2].partition("\nAll but")[0]
+    front = "\n".join(line.removeprefix("    ") for line in page.splitlines()).replace("12D3KooW…", PEER)
+    waggle(tmp_path, "program", "new", "./mine", "--from", "lm")
+    manifest = tmp_path / "mine" / "program.md"
+    prose = manifest.read_text().split("+++\n", 2)[2]
+    data = re.search(r"(?ms)^\[data\]\n.*?(?=^\[|^\+\+\+)", manifest.read_text())
+    manifest.write_text(f"+++\n{front}\n{data[0] if data else ''}+++\n{prose}")
+    said = json.loads(waggle(tmp_path, "program", "check", "./mine", "--json"))
+    assert (said["name"], said["founder"], said["budget_seconds"]) == ("mine", PEER, 300)
+
+
+def waggle(folder: Path, *arguments: str, **variables: str) -> str:
+    environment = {"WAGGLE_HOME": str(folder / "home"), "WAGGLE_CACHE": str(folder / "cache"), "PATH": PATH}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "node.cli", *arguments], cwd=folder, capture_output=True, text=True, timeout=120,
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env={**environment, **variables, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -39,7 +39,7 @@ WIDTH, HEIGHT = 24, 8
 #: A peer id begins like all others do: its end tells it apart.
 SHORT_NODE = '"short", "…$1", "node", ".*(.{6})"'
 SHORT_PEER = '"short", "…$1", "peer", ".*(.{6})"'
-GREEN, BLUE, ORANGE, RED, GREY = "#56A64B", "#3274D9", "#FF9830", "#E02F44", "#8E8E8E"
+GREEN, BLUE, ORANGE, RED = "#56A64B", "#3274D9", "#FF9830", "#E02F44"
 
 
 def query(expr: str, legend: str = "", *, instant: bool = False, form: str = "") -> prometheus.Dataquery:
@@ -91,6 +91,11 @@ def _one_colour(colour: str) -> dashboard.ThresholdsConfig:
     return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps([Threshold(value=None, color=colour)])
 
 
+def _from(bound: float, below: str, above: str) -> dashboard.ThresholdsConfig:
+    steps = [Threshold(value=None, color=below), Threshold(value=bound, color=above)]
+    return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
+
+
 def _fixed(colour: str) -> DynamicConfigValue:
     return DynamicConfigValue("color", {"mode": FieldColorModeId.FIXED.value, "fixedColor": colour})
 
@@ -101,20 +106,23 @@ def falling_best() -> timeseries.Panel:
     dots = [
         DynamicConfigValue("custom.drawStyle", GraphDrawStyle.POINTS.value),
         DynamicConfigValue("custom.showPoints", VisibilityMode.ALWAYS.value),
-        DynamicConfigValue("custom.pointSize", 4), _fixed(GREY),
-        DynamicConfigValue("custom.hideFrom", {"legend": False, "tooltip": True, "viz": False}),
-    ]  # fmt: skip
+        DynamicConfigValue("custom.pointSize", 5),
+    ]
+    latest = f"waggle_author_latest{{{OWN}}}"
+    # where it is another than a step before: one dot for each run, however fine the steps
+    new = f"{latest} unless ({latest} == {latest} offset $__interval)"
     edge = [DynamicConfigValue("custom.lineWidth", 0), _fixed(GREEN)]
     return (
         chart(
             "The best falls",
             "By this node's own ledger: the best that two authors share or that it ran, with its 95 % interval; what "
-            "is proven of it; and what each author's latest experiment came to.",
+            "is proven of it; and a dot for each experiment of this node's tier, by who ran it (of the sixteen authors "
+            "who did most; in steps longer than an experiment, for the last of each author).",
             (f"waggle_global_best{{{OWN}}}", "global best"),
             (f"waggle_global_best{{{OWN}}} + 1.96 * waggle_global_best_error{{{OWN}}}", "95 % high"),
             (f"waggle_global_best{{{OWN}}} - 1.96 * waggle_global_best_error{{{OWN}}}", "95 % low"),
             (f"waggle_proven_best{{{OWN}}}", "proven {{tier}}"),
-            (f"waggle_author_latest{{{OWN}}} and changes(waggle_author_latest{{{OWN}}}[2m]) > 0", "experiment"),
+            (f"label_replace({new}, {SHORT_PEER})", "run by {{short}}"),
             width=16,
         )
         .height(12).unit("none").decimals(4).fill_opacity(0).line_interpolation(LineInterpolation.STEP_AFTER)
@@ -123,7 +131,7 @@ def falling_best() -> timeseries.Panel:
         .override_by_name("95 % high", [*edge, DynamicConfigValue("custom.fillBelowTo", "95 % low"),
                                         DynamicConfigValue("custom.fillOpacity", 12)])
         .override_by_name("95 % low", edge)
-        .override_by_name("experiment", dots)
+        .override_by_regexp("run by.*", dots)
     )  # fmt: skip
 
 
@@ -138,7 +146,9 @@ def headlines(board: dashboard.Dashboard) -> dashboard.Dashboard:
                            f"time() - waggle_global_best_created_seconds{{{OWN}}}", unit="s"))
         .with_panel(number("Nodes", "Nodes of the swarm heard lately.", f"sum(waggle_nodes{{{OWN}}})"))
         .with_panel(number("Experiments", "Results in the ledger.", f"sum(waggle_swarm_experiments{{{OWN}}})"))
-        .with_panel(number("Stopped", "1 when the program's stopping criterion holds.", f"waggle_stopped{{{OWN}}}"))
+        .with_panel(number("Alerts", "Rules of deploy/prometheus/rules that fire now.",
+                           'count(ALERTS{alertname=~"Waggle.*", alertstate="firing"}) or vector(0)')
+                    .thresholds(_from(1, GREEN, RED)))
         .with_panel(falling_best())
         .with_panel(chart("Incumbents by tier", "What each tier searches from.",
                           (f"waggle_incumbent{{{OWN}}}", "{{tier}}"), unit="none")
@@ -168,24 +178,24 @@ def work(board: dashboard.Dashboard) -> dashboard.Dashboard:
                           "widens fits the validation data.", (f"waggle_holdout_gap{{{OWN}}}", "{{tier}}"),
                           unit="none"))
         .with_panel(chart("Noise", "Standard deviation of honest runs of one candidate.",
-                          (f"waggle_noise{{{OWN}}}", "σ"), unit="none"))
+                          (f"waggle_noise{{{OWN}}}", "{{tier}}"), unit="none"))
     )  # fmt: skip
 
 
 def cost(board: dashboard.Dashboard) -> dashboard.Dashboard:
-    asked = "(sum(rate(waggle_proposals_total[$__rate_interval])) > 0)"
-    thinking = f"sum(rate(waggle_proposer_seconds_total[$__rate_interval])) / {asked}"
+    took = "sum by (le) (rate(waggle_proposer_seconds_bucket[$__rate_interval]))"
     return (
         board.with_row(dashboard.Row("Proposers and their cost"))
-        .with_panel(chart("Proposals an hour", "By what came of them.",
+        .with_panel(chart("Proposals an hour", "By what came of them; fallback: local search stood in.",
                           ("3600 * sum by (outcome) (rate(waggle_proposals_total[$__rate_interval]))", "{{outcome}}")))
         .with_panel(chart("Ideas an hour", "Edits that were thought of ahead, by what became of them, and proposals "
                           "that repeated an experiment.",
                           ("3600 * sum by (outcome) (rate(waggle_ideas_total[$__rate_interval]))", "{{outcome}}"),
                           ("3600 * sum by (kind) (rate(waggle_duplicates_total[$__rate_interval]))",
                            "repeats what is {{kind}}")))
-        .with_panel(chart("Time to think", "Of a proposal, on average.",
-                          (thinking, "seconds"), unit="s"))
+        .with_panel(chart("Time to think", "Of a proposal, on all nodes scraped.",
+                          (f"histogram_quantile(0.5, {took})", "median"),
+                          (f"histogram_quantile(0.9, {took})", "90 %"), unit="s"))
         .with_panel(chart("Tokens an hour", "Of language models, cache reads apart.",
                           ("3600 * sum by (kind) (rate(waggle_proposer_tokens_total[$__rate_interval]))", "{{kind}}"),
                           stacked=True))

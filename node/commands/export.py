@@ -52,7 +52,7 @@ def export(command: Export) -> int:
         _write_patches(archive, folder / "patches", lineage, assets)
         _write_data(archive, folder / "data", command.cache)
     _write_readme(archive, folder, found)
-    _print_what(folder, found, len(lineage) - 1, archive.program.spec.asset)
+    _print_what(command, found, len(lineage) - 1, archive.program.spec.asset)
     return 0
 
 
@@ -131,8 +131,12 @@ def _to_run(asset: str) -> str:
     return asset if asset.endswith(".py") else "standalone.py"
 
 
-def _print_what(folder: Path, found: Best, steps: int, asset: str) -> None:
-    run = _to_run(asset)
+def _print_what(command: Export, found: Best, steps: int, asset: str) -> None:
+    folder, run = command.folder, _to_run(asset)
+    if command.json:
+        what = {"folder": str(folder), "commit": found.commit, "value": found.metric, "steps": steps, "run": run}
+        print(json.dumps(what))
+        return
     print(f"{folder}: {found.commit[:12]}, {metric_text(found.metric)}, {steps} steps from genesis")
     print(f"run it:     cd {folder} && python {run}")
     print("its way:    patches/, for git am on the program as its author wrote it")

@@ -1,5 +1,7 @@
 """``waggle report``: results.tsv, progress.png and summary.txt of a home; the last is printed too."""
 
+import json
+
 from node.archive import open_archive
 from node.config import Report
 from node.home import Home
@@ -16,7 +18,8 @@ def report(command: Report) -> int:
             rows, command.out, metric_name=spec.metric_name, goal=spec.goal, unit=spec.unit, program=spec.name,
             summary=summary,
         )  # fmt: skip
-    print(summary)
-    for path in paths:
-        print(path)
+    if command.json:
+        print(json.dumps([str(path) for path in paths]))
+    else:
+        print(summary, *paths, sep="\n")
     return 0

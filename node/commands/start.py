@@ -19,7 +19,7 @@ from gossip.gate import Door
 from gossip.lan import find_neighbours
 from gossip.libp2p_transport import open_transport
 from gossip.private import read_key
-from gossip.transport import Transport
+from gossip.transport import ConnectError, Transport
 from node import display, logs, main
 from node.agents import open_proposer, remembered
 from node.archive import held_program
@@ -28,7 +28,7 @@ from node.home import Home
 from node.http import create_app
 from node.journal import Journal
 from node.lineage import GitLineage
-from node.meet import consent, fetch, meet, multiaddr
+from node.meet import consent, dialable, fetch, meet
 from node.metrics import Metrics
 from node.node import Node
 from node.parts import Options, Parts
@@ -52,17 +52,12 @@ ANY_PORT = "0"
 
 def start(command: Start) -> int:
     """Run a node until it is told to end. Raises UserError."""
-    return _run(_dialable(command), None)
+    return _run(command, None)
 
 
 def join(command: Join) -> int:
     """Run a node on the program of a peer until it is told to end. Raises UserError."""
-    command = replace(command, start=_dialable(command.start), address=multiaddr(command.address))
     return _run(command.start, command)
-
-
-def _dialable(options: Start) -> Start:
-    return replace(options, join=tuple(map(multiaddr, options.join)))
 
 
 def _run(options: Start, joining: Join | None) -> int:
@@ -71,6 +66,10 @@ def _run(options: Start, joining: Join | None) -> int:
     _set_up_logs(options, console if live else None, live=False)
     home.create()
     with home.locked(), closing(Journal(home.journal)) as journal, _listener(options, journal) as listener:
+        dials = dialable(options.join, new=journal.swarm_id is None)
+        options = replace(options, join=tuple(dials.values()))
+        if joining is not None:
+            joining = replace(joining, start=options, address=dials.get(joining.address, ""))
         session = _Session(options, joining, home, journal, console if live else None, listener)
         return main.run(session.work, listener)
 
@@ -134,9 +133,18 @@ class _Session:
         return self._journal.meta("source") == b"peer"
 
     async def _fetch(self, transport: Transport) -> Program:
+        """The program of the peer; where it can't be reached, the home's own, whose other peers are tried."""
         assert self._joining is not None
         address, expect = self._joining.address, self._joining.program_hash
-        program, said = await fetch(transport, address, expect=expect, held=self._journal.swarm_id)
+        try:
+            if not address:
+                raise ConnectError(f"no address of a peer is known now but those that {self._home.path} remembers")
+            program, said = await fetch(transport, address, expect=expect, held=self._journal.swarm_id)
+        except ConnectError as error:
+            if self._new or not _held_as_expected(self._journal, expect):
+                raise
+            log.warning("%s; this home goes on with its own program", error)
+            return _choose_program(self._options, self._journal)
         _say(f"program {program.spec.name}, hash {program.swarm_id.hex()}, founder {said.founder or 'none'}")
         if self._new and not program.builtin:
             if not (self._joining.yes or expect is not None):
@@ -253,6 +261,10 @@ def _texts(options: Start, journal: Journal) -> list[Path]:
         journal.set_meta("folder", os.fsencode(Path(options.program).resolve()))
     saved = journal.meta("folder")
     return [Path(os.fsdecode(saved)) / name for name in (TEXT_FOLDER, DATA_FOLDER)] if saved else []
+
+
+def _held_as_expected(journal: Journal, expect: str | None) -> bool:
+    return (journal.swarm_id or b"").hex().startswith(expect or "")
 
 
 def _listen(options: Start, journal: Journal) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 // The page of a node: it listens to /api/events, asks for what is new, and shows it.
 
-import { $, ask, clean, el, fill, metric, peerName, short, span, when } from "./dom.js";
-import { drawProgress } from "./charts.js";
+import { $, ask, clean, count, el, error, fill, metric, peerName, short, span, when } from "./dom.js";
+import { beyond, drawProgress } from "./charts.js";
 import { showExperiment } from "./experiment.js";
 
 // So many of the latest experiments are kept; the rest is in waggle log.
@@ -75,7 +75,7 @@ function listen() {
 
 function best(name, found, about, kind = "") {
   const value = found ? metric(found.metric) : "none yet";
-  const sure = found && found.error ? `± ${metric(1.96 * found.error)}, ${found.runs} run${found.runs === 1 ? "" : "s"}` : about;
+  const sure = found && found.error ? `± ${error(1.96 * found.error)}, ${count(found.runs, "run")}` : about;
   return el("div", { class: kind }, el("dt", {}, name), el("dd", {}, value, el("small", {}, sure)));
 }
 
@@ -161,9 +161,14 @@ function draw() {
 
 function caption(rows) {
   const steps = state.course.steps, last = steps[steps.length - 1];
-  if (!last) return `${rows.length} experiments in this tier, none accepted yet.`;
-  return `${rows.length} experiments in this tier. The best went from ${metric(steps[0].value)} to ${metric(last.value)} in ` +
-    `${steps.length - 1} step${steps.length === 2 ? "" : "s"}, the latest: ${clean(last.summary)}. Drag to look closer, double-click a dot to open it.`;
+  const told = [`${count(rows.length, "experiment")} in this tier`];
+  const far = beyond(rows, steps, state.status.metric.goal);
+  if (far) told.push(`, ${far} of them worse than the picture shows`);
+  if (!last) told.push("; none is accepted yet.");
+  else if (steps.length === 1) told.push(`. The program as its author wrote it came to ${metric(last.value)}; nothing better is accepted yet.`);
+  else told.push(`. The best went from ${metric(steps[0].value)} to ${metric(last.value)} in ${count(steps.length - 1, "step")}, the latest: ${clean(last.summary)}.`);
+  told.push(" Drag to look closer, double-click a dot to open it.");
+  return told.join("");
 }
 
 const pick = (place) => {
@@ -207,7 +212,8 @@ async function showNodes() {
 }
 
 async function showLineage() {
-  const { candidates } = await ask(`/api/lineage?tier=${encodeURIComponent(state.tier)}`);
+  const { tier, candidates } = await ask(`/api/lineage?tier=${encodeURIComponent(state.tier)}`);
+  $("lineage-tier").textContent = clean(tier);
   const below = Map.groupBy ? Map.groupBy(candidates, (one) => one.parent) : grouped(candidates);
   const item = (one) => {
     const run = state.rows.find((row) => row.commit === one.commit);
@@ -215,10 +221,11 @@ async function showLineage() {
     return el("li", { class: one.on_line ? "line" : "" }, el("span", { class: "item" },
       run ? el("a", { href: `#/experiment/${run.id}` }, name) : name, " ",
       el("span", { class: `value ${one.level}` }, `${metric(one.value)}${one.level ? `, ${one.level}` : ""}`),
-      el("span", { class: "quiet" }, ` ${one.runs} run${one.runs === 1 ? "" : "s"}${one.on_line ? ", on the way to the incumbent" : ""}`)),
+      el("span", { class: "quiet" }, ` ${count(one.runs, "run")}${one.on_line ? ", on the way to the incumbent" : ""}`)),
     below.has(one.commit) ? list(below.get(one.commit)) : null);
   };
-  const list = (some) => el("ul", {}, ...some.map(item));
+  // The way to the incumbent comes first, so that it can be read from the top.
+  const list = (some) => el("ul", {}, ...[...some].sort((a, b) => b.on_line - a.on_line).map(item));
   fill($("tree"), below.has(null) ? list(below.get(null)) : el("p", { class: "quiet" }, "Nothing yet."));
 }
 

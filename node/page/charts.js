@@ -14,6 +14,9 @@ function axis(label) {
   return { label, stroke: colour, grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line") } };
 }
 
+// Of a place in the order of arrival there are no parts.
+const WHOLE = [1, 2, 5].flatMap((step) => [1, 10, 100, 1000, 10000].map((power) => step * power)).sort((a, b) => a - b);
+
 // The legend below takes its own room.
 const size = (place) => ({ width: Math.max(280, place.clientWidth), height: innerWidth < 640 ? 240 : 340 });
 
@@ -42,14 +45,22 @@ function columns(rows, steps, places) {
   return [order, ...[0, 1, 2, 3].map((index) => order.map((x) => xs.get(x)[index]))];
 }
 
-// The scale is that of the steps, with room on the worse side; what is far worse is cut off at the edge.
+// The scale is that of the steps and of the better half of the runs, with room on the worse side; what is worse is
+// left out, and counted by beyond().
 function scale(steps, rows, maximize) {
-  const known = steps.flatMap((step) => [step.value, step.holdout]).filter((value) => value !== null);
-  const values = known.length > 1 ? known : rows.map((row) => row.metric).filter((value) => value !== null);
+  const runs = rows.map((row) => row.metric).filter((value) => value !== null).sort((a, b) => (maximize ? b - a : a - b));
+  const stairs = steps.flatMap((step) => [step.value, step.confirmed, step.holdout]).filter((value) => value !== null);
+  const values = [...stairs, ...runs.slice(0, Math.ceil(runs.length / 2))];
   if (!values.length) return [0, 1];
   const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
   const room = high - low || Math.abs(high) * 0.1 || 1;
-  return maximize ? [low - 0.5 * room, high + 0.12 * room] : [low - 0.12 * room, high + 0.5 * room];
+  return maximize ? [low - 0.3 * room, high + 0.1 * room] : [low - 0.1 * room, high + 0.3 * room];
+}
+
+// How many runs are worse than the picture shows.
+export function beyond(rows, steps, goal) {
+  const [low, high] = scale(steps, rows, goal === "maximize");
+  return rows.filter((row) => row.metric !== null && (goal === "maximize" ? row.metric < low : row.metric > high)).length;
 }
 
 export function drawProgress(place, rows, steps, places, names, onPick) {
@@ -72,7 +83,7 @@ export function drawProgress(place, rows, steps, places, names, onPick) {
     { label: "hold-out", stroke: style("--link"), width: 1.5, dash: [3, 4], paths: stairs, spanGaps: true, points: { show: false }, value: cut },
   ];
   const plot = new uPlot({
-    ...size(place), series, legend: { live: true }, axes: [axis("experiments, in order of arrival"), axis(names.label)],
+    ...size(place), series, legend: { live: true }, axes: [{ ...axis("experiments, in order of arrival"), incrs: WHOLE }, axis(names.label)],
     scales: { x: { time: false }, y: { range: () => range } }, cursor: { drag: { x: true, y: false } },
     hooks: { ready: [(u) => u.over.addEventListener("dblclick", () => onPick(u.data[0][u.cursor.idx]))] },
   }, data, place);
@@ -83,7 +94,7 @@ export function drawCurve(place, points) {
   const [xs, ys] = [points.map((point) => point[0] * 100), points.map((point) => point[1])];
   return new uPlot({
     ...size(place), axes: [axis("% of the budget"), axis("training loss")], scales: { x: { time: false } },
-    series: [{ label: "%" }, { label: "loss", stroke: style("--accent"), width: 2 }],
+    series: [{ label: "%" }, { label: "loss", stroke: style("--accent"), width: 2, points: { show: false } }],
   }, [xs, ys], place);
 }
 

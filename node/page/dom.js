@@ -13,7 +13,13 @@ export function el(name, attributes = {}, ...children) {
   return made;
 }
 
-export const fill = (place, ...children) => place.replaceChildren(...children);
+// What had the keyboard's focus keeps it: a link is found again by where it leads.
+export function fill(place, ...children) {
+  const focused = document.activeElement;
+  const link = place.contains(focused) ? focused.getAttribute("href") : null;
+  place.replaceChildren(...children);
+  if (link) place.querySelector(`a[href="${CSS.escape(link)}"]`)?.focus({ preventScroll: true });
+}
 
 // What can't be seen would let a peer's words pass for others': controls, and changes of the writing direction.
 export const clean = (text) => String(text ?? "").replace(/[\p{Cc}\p{Cf}\p{Co}\p{Cn}\u2028\u2029]+/gu, " ");
@@ -22,6 +28,10 @@ export const lines = (text) => String(text ?? "").split("\n").map(clean);
 export const short = (commit) => (commit ? commit.slice(0, 10) : "");
 export const peerName = (peer, me) => (peer === me ? "me" : "…" + clean(peer).slice(-6));
 export const metric = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(6)).toString());
+
+// An error: more than two of its digits say nothing.
+export const error = (value) => Number(value.toPrecision(2)).toString();
+export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 
 export function span(seconds) {
   if (seconds < 100) return `${Math.max(0, Math.round(seconds))} s`;

@@ -1,15 +1,15 @@
 // One experiment: what it changed, how it went, what others found when they ran it.
 
-import { $, ask, clean, el, fill, lines, metric, peerName, short, span, when } from "./dom.js";
+import { $, ask, clean, count, el, error, fill, lines, metric, peerName, short, span, when } from "./dom.js";
 import { drawCurve } from "./charts.js";
 
 const fact = (name, ...values) => [el("dt", {}, name), el("dd", {}, ...values)];
 
 function diff(text) {
   const kind = (line) =>
-    line.startsWith("@@") ? "hunk" : line.startsWith("+") ? "added" : line.startsWith("-") ? "removed" : "kept";
+    /^(diff |--- |\+\+\+ )/.test(line) ? "kept quiet" : line.startsWith("@@") ? "hunk" : line.startsWith("+") ? "added" : line.startsWith("-") ? "removed" : "kept";
   return el("pre", { tabindex: "0", "aria-label": "diff" },
-    ...lines(text).map((line) => el("span", { class: kind(line) }, line || " ")));
+    ...lines(text.replace(/\n$/, "")).map((line) => el("span", { class: kind(line) }, line || " ")));
 }
 
 function runs(found, me) {
@@ -19,16 +19,23 @@ function runs(found, me) {
     el("td", {}, clean(run.status)), el("td", { title: clean(run.peer) }, peerName(run.peer, me)),
     el("td", {}, clean(run.tier)), el("td", {}, when(run.created_ms))));
   const heads = ["Run", "Metric", "Hold-out", "Status", "By", "Tier", "When"];
-  return el("div", { class: "scroll" }, el("table", {},
-    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, ...rows)));
+  const numbers = ["Metric", "Hold-out"];
+  const head = (name) => el("th", { scope: "col", class: numbers.includes(name) ? "number" : null }, name);
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "all runs of this candidate" }, el("table", {},
+    el("thead", {}, el("tr", {}, ...heads.map(head))), el("tbody", {}, ...rows)));
 }
 
 function standing(found) {
   const has = found.standing;
   if (!has) return "none";
-  const words = [has.vetoed ? "vetoed" : has.level || "none", `mean ${metric(has.value)} of ${has.runs} runs by ${has.authors}`];
-  if (has.confirmations) words.push(`${has.confirmations} confirmations, mean ${metric(has.confirmed)}`);
-  return `${words.join("; ")}; noise σ ${metric(has.sigma)}`;
+  const words = [has.vetoed ? "vetoed" : has.level || "none", `mean ${metric(has.value)} of ${count(has.runs, "run")} by ${count(has.authors, "author")}`];
+  if (has.confirmations) words.push(`${count(has.confirmations, "confirmation")}, mean ${metric(has.confirmed)}`);
+  return `${words.join("; ")}; noise σ ${error(has.sigma)}`;
+}
+
+function parent(found) {
+  const name = el("code", {}, found.parent);
+  return found.parent_id ? el("a", { href: `#/experiment/${found.parent_id}` }, name) : name;
 }
 
 function facts(found, status) {
@@ -38,8 +45,8 @@ function facts(found, status) {
     ...fact("Status", `${clean(found.status)}, ${clean(found.origin)}`),
     ...fact("Standing", standing(found)),
     ...fact("Commit", el("code", {}, found.commit)),
-    ...fact("Made from", found.parent ? el("code", {}, found.parent) : "nothing: it is genesis"),
-    ...fact("Lineage", `${Math.max(0, found.lineage.length - 1)} steps from genesis`),
+    ...fact("Made from", found.parent ? parent(found) : "nothing: it is genesis"),
+    ...fact("Lineage", `${count(Math.max(0, found.lineage.length - 1), "step")} from genesis`),
     ...fact("By", el("code", {}, clean(found.peer)), found.peer === status.peer_id ? " (me)" : ""),
     ...fact("Hardware", `${clean(found.device)}, tier ${clean(found.tier)}, ${clean(found.software)}`),
     ...fact("Took", `${span(found.cpu_seconds)} of CPU, ${span(found.wall_seconds)} of wall clock, ` +

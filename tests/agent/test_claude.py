@@ -320,7 +320,7 @@ async def test_local_search_takes_over_and_claude_is_asked_again(caplog: pytest.
     with serving(Fail(401, "authentication_error")) as service:
         proposer = Fallback(claude(service), LocalSearch())
         found = [await proposer.propose(context(asset)) for _ in range(3)]
-        assert all(found)
+        assert all(edit is not None and edit.fallback for edit in found)
         assert len(service.requests) == 1  # and not before the pause is over
         assert [record.levelname for record in caplog.records].count("WARNING") == 1
         assert "local search" in caplog.text

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="make t
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "waggledance.json"
 RULES = SHIPPED / "rules" / "waggle.yml"
-#: Grafana puts four scrapes at least in place of this.
-RATE_INTERVAL = "30s"
+#: What Grafana puts in place of its variables: four scrapes at least; a step, which no scrape is shorter than.
+GRAFANA = {"$__rate_interval": "30s", "$__interval": "1s"}
 
 
 def promtool(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -39,11 +39,13 @@ def test_alerts_fire_when_they_should_and_not_before() -> None:
 def expressions() -> list[tuple[str, str]]:
     """(panel, expression) of all queries of the dashboard."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
-    return [
-        (panel["title"], target["expr"].replace("$__rate_interval", RATE_INTERVAL))
-        for panel in panels
-        for target in panel.get("targets", ())
-    ]
+    return [(panel["title"], filled(target["expr"])) for panel in panels for target in panel.get("targets", ())]
+
+
+def filled(expression: str) -> str:
+    for variable, value in GRAFANA.items():
+        expression = expression.replace(variable, value)
+    return expression
 
 
 @pytest.fixture
@@ -68,7 +70,6 @@ async def test_one_address_finds_the_swarm_and_every_panel_has_data(swarm: Place
         await until(watching.ready, 30)
         await until(lambda: watching.up() == peers, 60)
         wanted = {*expressions(), *((rule, rule) for rule in recorded())}
-
 
         def all_seen() -> bool:
             wanted.difference_update({one for one in wanted if watching.series(one[1])})

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from configparser import RawConfigParser
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,27 @@ def test_the_unit_has_its_sections() -> None:
     unit.read(FILES["systemd"])
     assert unit.sections() == ["Unit", "Service", "Install"]
     assert unit["Service"]["NoNewPrivileges"] == "yes"
+
+
+def test_systemd_itself_understands_the_unit(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("there is no systemd here")
+    unit = tmp_path / "waggle.service"
+    unit.write_text(FILES["systemd"].read_text().replace("/usr/local/bin/waggle", "/bin/true"))
+    done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_kubernetes_own_schemas_take_the_manifest() -> None:
+    """No field is unknown to the oldest and the newest version that we know of."""
+    import kubernetes_validate
+
+    for version in ("1.27", kubernetes_validate.latest_version()):
+        for one in yaml.safe_load_all(FILES["kubernetes"].read_text()):
+            kubernetes_validate.validate(one, version, strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate({**one, "specs": {}}, version, strict=True)
 
 
 def test_containers_get_no_rights() -> None:

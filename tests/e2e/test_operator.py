@@ -116,6 +116,8 @@ async def test_the_best_goes_into_a_folder_that_needs_no_waggle(nodes: Place, tm
     folder, home = tmp_path / "best", ("--home", str(node.home))
     done = nodes.waggle("export", str(folder), *home)
     assert done.returncode == 0, done.stderr
+    again = nodes.waggle("export", str(tmp_path / "again"), "--json", *home)
+    assert json.loads(again.stdout)["run"] == "standalone.py"
     assert "is not empty" in nodes.waggle("export", str(folder), *home).stderr
     best = json.loads(nodes.waggle("best", "--json", *home).stdout)
     said = json.loads((folder / "candidate.json").read_text())

@@ -48,6 +48,11 @@ async def test_a_live_swarm_is_seen_and_paused_by_keyboard_alone(nodes: Place, t
     await until(lambda: "2" in window.text("#headlines"), SECONDS)
     assert window.run("return document.querySelectorAll('#chart canvas').length") == 1
 
+    await until(lambda: len(window.all("#rows a")) >= 5, SECONDS)
+    held, seen = focus(window, "#rows a"), window.text("#count")
+    await until(lambda: window.text("#count") != seen, SECONDS)
+    assert window.run("return document.activeElement.getAttribute('href')") == held  # though the table was made anew
+
     pause = window.find("#pause")
     window.run("arguments[0].focus()", pause)
     pause.send_keys(Keys.ENTER)
@@ -64,7 +69,35 @@ async def test_a_live_swarm_is_seen_and_paused_by_keyboard_alone(nodes: Place, t
     assert second.said("peer_id") in window.text("#nodes-rows")
     window.open(first.said("http") + "/#/lineage")
     await until(lambda: "on the way to the incumbent" in window.text("#tree"), SECONDS)
+    assert first.status()["tier"] == window.text("#lineage-tier")
     assert window.complaints() == []
+
+
+async def test_the_founder_approves_and_vetoes_on_the_page(nodes: Place, tmp_path: Path, window: Browser) -> None:
+    founder = json.loads(nodes.waggle("identity", "--json", "--home", str(tmp_path / "first")).stdout)["peer_id"]
+    review = f'founder = "{founder}"\nreview = "required"\n'
+    program = write_numbers(tmp_path / "program", seconds=1, extra=review)
+    first = await nodes.start("first", "--program", str(program), "--no-mdns").up()
+    await first.until(lambda status: len(status["awaiting"]) > 0)
+    window.open(first.said("http") + "/")
+    await until(lambda: window.all("#awaiting a") != [], SECONDS)
+    nodes.waggle("pause", "--home", str(first.home))
+    await first.until(lambda status: not status["current"])
+    for button, accepted in (("Approve", 1), ("Veto", 0)):
+        if button == "Approve":
+            window.find("#awaiting a").click()
+        await until(lambda: window.all("#experiment button") != [], SECONDS)
+        (found,) = (one for one in window.all("#experiment button") if one.text == button)
+        found.click()
+        window.driver.switch_to.alert.accept()
+        await first.until(lambda status, accepted=accepted: status["experiments"]["accepted"] == accepted)
+    assert window.complaints() == []
+
+
+def focus(window: Browser, selector: str) -> str:
+    """Give a link the keyboard's focus; where it leads."""
+    script = "const link = document.querySelector(arguments[0]); link.focus(); return link.getAttribute('href')"
+    return str(window.run(script, selector))
 
 
 @pytest.fixture
@@ -104,6 +137,9 @@ async def test_ten_thousand_experiments_of_peers_who_write_html(crowd: Running, 
     assert "\u202e" not in shown
     assert "\x1b" not in shown
     await until(lambda: window.text("#curve") != "", SECONDS)
+    made_from = json.loads(crowd.get(window.run("return '/api' + location.hash.slice(1)")))["parent"]  # type: ignore[operator]
+    window.find(".facts a").click()
+    await until(lambda: f"Commit{made_from}" in window.text("#experiment .facts"), SECONDS)
     for view in ("#/lineage", "#/nodes", "#/"):
         window.open(crowd.said("http") + "/" + view)
         await until(lambda: window.text("#what") != "connecting …", SECONDS)

@@ -1,9 +1,12 @@
 """Real nodes as processes on loopback: join by address, build on each other's wins, survive."""
 
 import signal
+from contextlib import closing
 
 import pytest
 
+from node.home import Home
+from node.journal import Journal
 from tests.e2e.kit import Json, Place, Running
 from tests.gossip.test_traps import free_port
 from tests.programs.variants import NUMBERS
@@ -76,6 +79,30 @@ async def test_a_late_third_catches_up_and_the_first_may_go(nodes: Place) -> Non
     assert {row["peer"] for row in third.ledger()} == {
         *(node.said("peer_id") for node in (second, third)), first_author(third, second),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("by_page", [True, False])
+async def test_a_worker_that_comes_back_needs_no_seed(nodes: Place, by_page: bool) -> None:
+    """Its command joins by the seed, as a container's does each time; the swarm lives on without the seed."""
+    seed = await nodes.start("seed", "--program", str(NUMBERS), "--no-mdns", "--max-experiments", "2").up()
+    join = (seed.said("http") if by_page else seed.address, "--yes", "--no-mdns", "--max-experiments", "2")
+    other = await nodes.start("other", *join, command="join").up()
+    worker = await nodes.start("worker", *join, command="join").up()
+    await worker.until(lambda status: other.said("peer_id") in status["peers"])
+    await until(lambda: other.address in remembered(worker), 30)
+    assert worker.stop() == 0
+    seed.kill()
+    worker = await nodes.start("worker", *join, command="join").up()
+    await worker.until(lambda status: other.said("peer_id") in status["peers"])
+    assert "goes on with its own program" in worker.log.read_text()
+    assert worker.stop() == 0
+    refused = nodes.waggle("join", *join, "--program-hash", "0" * 16, "--home", str(worker.home), "--no-listen")
+    assert refused.returncode == 2
+
+
+def remembered(node: Running) -> list[str]:
+    with closing(Journal(Home(node.home).journal)) as journal:
+        return journal.peers()
 
 
 def first_author(node: Running, *others: Running) -> str:

@@ -32,6 +32,7 @@ FULL = replace(
     BLANK, addresses=("/ip4/192.0.2.7/tcp/4001/p2p/x",), peers=("p",), records=7, sigma=0.01, incumbent=BEST,
     incumbents={"cpu-x": BEST, "gpu": BEST}, proven={"cpu-x": BEST}, global_best=BEST, experiments_total=6, promising=2,
     accepted=1, holdout_gaps={"cpu-x": 0.125}, authors={ME.peer_id: {"experiments": 4, "accepted": 1, "latest": 0.5}},
+    noise={"cpu-x": 0.01, "gpu": 0.02}, proven_count=1,
     nodes={"cpu-x": 2, "gpu": 1}, mesh=1, foreign=True, journal_bytes=7000,
     by_status={"scored": 5, "crashed": 1}, by_origin={"agent": 6}, own_experiments=4, started_ms=1000,
     yields={"agent": {"tried": 4, "promising": 2, "accepted": 1, "proven": 0}},
@@ -89,7 +90,7 @@ async def test_status_has_what_scripts_read() -> None:
     assert status["global_best"].items() >= {"tier": "cpu-x", "peer": ME.peer_id}.items()
     assert status["experiments"] == {
         "total": 6, "own": 4, "promising": 2, "accepted": 1, "by_status": {"scored": 5, "crashed": 1},
-        "by_origin": {"agent": 6},
+        "by_origin": {"agent": 6}, "proven": 1,
     }  # fmt: skip
     assert status["running"] is True
     assert json.dumps(status, allow_nan=False)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from node.gauges import MAX_TIERS
 from node.metric_names import METRICS, PREFIX, table
 from node.metrics import Metrics
+from node.snapshot import MAX_TIERS
 from protocol.statements import Origin, Status
 from tests.node.test_http import BEST, FULL, ME, client
 from trainer.job import Outcome
@@ -26,6 +26,7 @@ async def test_prometheus_reads_every_metric() -> None:
     metrics.synced("answered", False, 5, 0)
     metrics.rebase("merged")
     metrics.replication()
+    metrics.thought(0.2, "fallback")
     metrics.rejected("signature")
     metrics.rejected("a reason that no list foresees")
     async with client(FULL, metrics=metrics) as web:
@@ -53,6 +54,11 @@ async def test_prometheus_reads_every_metric() -> None:
     assert values["waggle_sync_bytes_total", "received"] == 300
     assert values["waggle_arm_candidates", "agent", "promising"] == 2
     assert values["waggle_replications_total",] == 1
+    assert values["waggle_proposals_total", "fallback"] == 1
+    assert values["waggle_proposer_seconds_bucket", "0.1"] == 0
+    assert values["waggle_proposer_seconds_bucket", "0.3"] == values["waggle_proposer_seconds_count",] == 1
+    assert values["waggle_noise", "gpu"] == 0.02
+    assert values["waggle_candidates", "proven"] == 1
     assert values["waggle_rejected_total", "signature"] == 1
     assert values["waggle_rejected_total", "other"] == 1
     assert values["waggle_global_best",] == 0.25

@@ -9,7 +9,7 @@ from node.journal import IN_MEMORY, Flight, Journal
 from node.keep import Keeper
 from node.outcome import clip, result_of
 from node.records import Records
-from node.snapshot import Snapshot, level, summary_of
+from node.snapshot import MAX_TIERS, Snapshot, level, summary_of
 from protocol.ledger import Ledger
 from protocol.records import Record, Result, seal
 from protocol.statements import MAX_DIFF_BYTES, MAX_TEXT_BYTES, Origin, Status
@@ -68,10 +68,19 @@ def test_the_ledger_is_told_in_the_programs_own_terms(world: World) -> None:
     assert seen.incumbent.peer == peer("other").peer_id
     assert (seen.incumbent.runs, seen.incumbent.summary) == (2, "half of it")
     assert set(seen.incumbents) == {TIER, "gpu"}
-    assert (seen.promising, seen.accepted) == (1, 1)
+    assert (seen.promising, seen.accepted, seen.proven_count) == (1, 1, 0)
+    assert set(seen.noise) == {TIER, "gpu"}
     assert (seen.experiments_total, seen.own_experiments) == (7, 4)
     assert seen.by_status == {"scored": 6, "crashed": 1}
     assert seen.by_origin == {"baseline": 2, "replication": 2, "agent": 3}
+
+
+def test_tiers_are_peers_word_and_only_those_of_most_authors_are_looked_at(world: World) -> None:
+    """A peer that names thousands of them neither fills the page nor keeps the node busy."""
+    liar = [world.result("liar", "genesis", 1.0, Origin.BASELINE, tier=f"a-{number:03}") for number in range(100)]
+    seen = picture(held(*told(world), world.result("me", "genesis", 9.0, Origin.BASELINE, tier="gpu"), *liar))
+    assert {TIER, "gpu"} <= set(seen.incumbents)
+    assert len(seen.incumbents) == len(seen.noise) == MAX_TIERS + 1
 
 
 def test_rows_are_newest_first_and_carry_their_standing(world: World) -> None:

@@ -71,6 +71,7 @@ def picture(ledger: Ledger) -> dict[str, Any]:
         "ids": sorted(ledger.ids()),
         "best": best and asdict(best),
         "missing": ledger.missing(),
+        "told": [(run := ledger.told(WORLD.commit(name))) and run.record_id for name in WORLD.parents],
         "tiers": {
             tier: {
                 "sigma": ledger.sigma(tier),
