@@ -92,6 +92,8 @@ def test_a_back_up_is_restored(tmp_path: Path) -> None:
     restored = tmp_path / "restored"
     for look in ("status", "log"):
         asked = [json.loads(waggle(tmp_path, look, "--json", "--home", str(one))) for one in (home, restored)]
+        if look == "status":  # which each start says anew
+            assert [one.pop("stopped") for one in asked] == ["3 experiments done", "0 experiments done"]
         assert asked[0] == asked[1]
     assert len(asked[1]) == 3
     lineages = [
