@@ -6,8 +6,9 @@ Runs under trio alone and as a guest of another loop. The settings that are not 
 import logging
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import trio
@@ -29,6 +30,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
+from gossip.circuit import DCUTR, HOP, STOP, relayed, split
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
 from gossip.gate import Door
 from gossip.overrides import (
@@ -41,6 +43,8 @@ from gossip.overrides import (
     keep_known,
     keep_private,
 )
+from gossip.reach import Reach
+from gossip.relay import Relay
 from gossip.transport import (
     CLOSE_SECONDS,
     INBOX,
@@ -61,6 +65,8 @@ log = logging.getLogger(__name__)
 
 #: A dial through a slow relay of names and a far handshake; who takes longer is not there.
 DIAL_SECONDS = 10.0
+#: A handshake with the relay, one through it, agreeing on a moment and hole punching.
+CALL_SECONDS = 30.0
 #: Two round trips; a peer that is this slow to agree on a protocol is stuck.
 OPEN_SECONDS = 10.0
 #: ``read_exactly`` gives up after 101 reads, and one large write holds the connection: so in pieces.
@@ -116,7 +122,7 @@ async def open_transport(
         eclipse_protection_enabled=False,  # wants three IP addresses in a mesh; a lab has one
     )
     pubsub = SafePubsub(host, router)
-    transport = Libp2pTransport(identity.peer_id, host, pubsub, announce, door)
+    transport = Libp2pTransport(identity.peer_id, host, pubsub, announce, door, listens=bool(bound))
     async with (
         host.run(listen_addrs=[]),
         background_trio_service(pubsub),
@@ -172,7 +178,7 @@ class Libp2pTransport:
     """``Transport`` over a libp2p host; made by ``open_transport``."""
 
     def __init__(
-        self, peer_id: str, host: Any, pubsub: SafePubsub, announce: Sequence[str], door: Door
+        self, peer_id: str, host: Any, pubsub: SafePubsub, announce: Sequence[str], door: Door, *, listens: bool
     ) -> None:
         self._peer_id = peer_id
         self._host = host
@@ -184,14 +190,32 @@ class Libp2pTransport:
         self._serving: Counter[str] = Counter()
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
         self._network.register_notifee(_Arrivals(self._arrived))
+        self._relay = Relay(host, door)
+        self._reach = Reach(host, door, self.peer_address, listens=listens, announces=bool(announce))
+        if listens:
+            self._serve(HOP, self._relay.serve)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Until the end: channels are closed then, so that their readers end too."""
-        try:
-            yield
-        finally:
-            self._arrived.close()
+        async with trio.open_nursery() as nursery:
+
+            def welcome(connection: Any) -> None:
+                nursery.start_soon(self._welcome, connection)
+
+            self._serve(STOP, partial(self._reach.answer_call, then=welcome))
+            self._serve(DCUTR, self._reach.answer_punch)
+            nursery.start_soon(self._reach.hold)
+            try:
+                yield
+            finally:
+                self._arrived.close()
+                nursery.cancel_scope.cancel()
+
+    async def _welcome(self, connection: Any) -> None:
+        """What came through a hole, until its end."""
+        with suppress(BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._network.upgrade_inbound_raw_conn(connection, Multiaddr("/ip4/0.0.0.0"))
 
     @property
     def peer_id(self) -> str:
@@ -199,12 +223,13 @@ class Libp2pTransport:
 
     def addresses(self) -> list[str]:
         bound = self._host.get_transport_addrs()
-        found = [*self._announce, *(address for one in bound for address in reachable_at(one))]
+        direct = [*self._announce, *(address for one in bound for address in reachable_at(one))]
+        found = [*direct[:1], *self._reach.addresses(), *direct[1:]]  # peers try the first few
         return [f"{address}/p2p/{self._peer_id}" for address in dict.fromkeys(found)]
 
     def peers(self) -> list[str]:
         connections = self._network.get_connections_map()
-        return [str(peer) for peer, some in connections.items() if any(not one.is_closed for one in some)]
+        return [str(peer) for peer, some in connections.items() if any(map(_is_here, some))]
 
     def peer_address(self, peer: str) -> str | None:
         return self._dialed.get(peer) if peer in self.peers() else None
@@ -229,17 +254,23 @@ class Libp2pTransport:
         parsed = parse_dial(address)
         if peer not in self.peers():
             self._dialed[peer] = address  # before its arrival is told
+            relay, _ = split(address)
+            limit = CALL_SECONDS if relay else DIAL_SECONDS
             try:
-                with trio.fail_after(DIAL_SECONDS):
-                    await self._dial(await resolve(parsed))
+                with trio.fail_after(limit):
+                    await (self._call(address, relay) if relay else self._dial(await resolve(parsed)))
             except trio.TooSlowError:
-                raise ConnectError(f"{address}: cannot reach it within {DIAL_SECONDS:g} seconds") from None
+                raise ConnectError(f"{address}: cannot reach it within {limit:g} seconds") from None
             except (BaseLibp2pError, OSError) as error:
                 raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
             finally:
                 if peer not in self.peers():
                     self._dialed.pop(peer, None)
         return peer
+
+    async def _call(self, address: str, relay: str) -> None:
+        await self.connect(relay)
+        await self._reach.dial(address)
 
     async def _dial(self, addresses: Sequence[Multiaddr]) -> None:
         """Try one after the other; raises what the last raised."""
@@ -277,7 +308,13 @@ class Libp2pTransport:
             raise LocalProtocolError(f"a message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
         await self._pubsub.publish(topic, data)
 
+    def relay_for(self, admits: Callable[[str], bool]) -> None:
+        self._relay.admits = admits
+
     def handle(self, protocol: str, handler: Handler) -> None:
+        self._serve(protocol, lambda stream: serve(handler, Libp2pStream(stream)))
+
+    def _serve(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
         async def serve_one(stream: Any) -> None:
             peer = str(stream.muxed_conn.peer_id)
             if self._serving[peer] >= MOST_STREAMS:
@@ -285,7 +322,7 @@ class Libp2pTransport:
                 return
             self._serving[peer] += 1
             try:
-                await serve(handler, Libp2pStream(stream))
+                await act(stream)
             finally:
                 self._serving[peer] -= 1
                 if not self._serving[peer]:
@@ -351,6 +388,10 @@ class Libp2pStream:
         return taken
 
 
+def _is_here(connection: Any) -> bool:
+    return not connection.is_closed and not relayed(connection.muxed_conn)
+
+
 class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
     """Tells of connections; what it leaves lying is found by looking at ``peers``."""
 
@@ -358,6 +399,8 @@ class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
         self._arrived = arrived
 
     async def connected(self, network: Any, conn: Any) -> None:
+        if relayed(conn.muxed_conn):
+            return
         with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             self._arrived.send_nowait(str(conn.muxed_conn.peer_id))
 

@@ -100,6 +100,10 @@ class Transport(Protocol):
         """Tell all who listen. ``data`` has at most MAX_MESSAGE_BYTES. Never raises for lack of listeners."""
         ...
 
+    def relay_for(self, admits: Callable[[str], bool]) -> None:
+        """Put peers through to each other that cannot dial each other, where ``admits`` says so of both."""
+        ...
+
     def handle(self, protocol: str, handler: Handler) -> None:
         """Serve streams that peers open for ``protocol``, each in a task; see ``serve``."""
         ...
