@@ -22,6 +22,7 @@ from libp2p.peer.id import ID
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
+from gossip.transport import CLOSE_SECONDS
 from protocol.errors import RemoteProtocolError
 
 HOP = TProtocol("/libp2p/circuit/relay/0.2.0/hop")
@@ -68,8 +69,9 @@ async def told(stream: Any, kind: Any, most: int = MOST_MESSAGE_BYTES) -> Any:
 
 
 async def end(stream: Any) -> None:
-    """Close both ways, and wait for nobody."""
-    with suppress(*_BROKEN):
+    """Close both ways, also where we are cancelled, and wait for nobody."""
+    with trio.move_on_after(CLOSE_SECONDS) as scope, suppress(*_BROKEN):
+        scope.shield = True
         await stream.reset()
 
 

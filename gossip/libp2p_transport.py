@@ -4,7 +4,6 @@ Runs under trio alone and as a guest of another loop. The settings that are not 
 """
 
 import logging
-import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -32,6 +31,7 @@ from multiaddr import Multiaddr
 
 from gossip.circuit import DCUTR, HOP, STOP, relayed, split
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
+from gossip.frames import Libp2pStream
 from gossip.gate import Door
 from gossip.overrides import (
     SafePubsub,
@@ -69,9 +69,6 @@ DIAL_SECONDS = 10.0
 CALL_SECONDS = 30.0
 #: Two round trips; a peer that is this slow to agree on a protocol is stuck.
 OPEN_SECONDS = 10.0
-#: ``read_exactly`` gives up after 101 reads, and one large write holds the connection: so in pieces.
-CHUNK = 256 * 1024
-READ_BYTES = 64 * 1024
 #: Every node forwards to so many; ``DEGREE_HIGH`` is over the number of peers that a swarm dials, since a
 #: peer pruned from a mesh was measured to hear nothing at all.
 DEGREE, DEGREE_LOW, DEGREE_HIGH = 8, 6, 24
@@ -83,8 +80,6 @@ MAX_CONNECTIONS = 200
 
 #: Streams of one peer that are served at a time; a node opens a handful, and each may hold a frame in memory.
 MOST_STREAMS = 32
-
-_LENGTH = struct.Struct(">I")
 
 
 @asynccontextmanager
@@ -339,53 +334,6 @@ class Libp2pTransport:
         except (BaseLibp2pError, OSError, trio.TooSlowError) as error:
             raise RemoteProtocolError("stream", f"{peer} does not open {protocol}: {error}") from None
         return Libp2pStream(stream)
-
-
-class Libp2pStream:
-    """Frames over a libp2p stream: four bytes of length, big-endian, and so many bytes."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._read = bytearray()
-
-    @property
-    def peer(self) -> str:
-        return str(self._stream.muxed_conn.peer_id)
-
-    async def send(self, frame: bytes) -> None:
-        data = memoryview(_LENGTH.pack(len(frame)) + frame)
-        try:
-            for start in range(0, len(data), CHUNK):
-                await self._stream.write(bytes(data[start : start + CHUNK]))
-        except (BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise RemoteProtocolError("stream", f"closed by the peer: {error}") from None
-
-    async def receive(self, max_bytes: int) -> bytes:
-        await self._fill(_LENGTH.size)
-        (size,) = _LENGTH.unpack(self._take(_LENGTH.size))
-        if size > max_bytes:
-            raise RemoteProtocolError("oversize", f"a frame of {size} bytes, at most {max_bytes}")
-        await self._fill(size)
-        return self._take(size)
-
-    async def aclose(self) -> None:
-        with suppress(BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._stream.close()
-
-    async def _fill(self, size: int) -> None:
-        while len(self._read) < size:
-            try:
-                piece = await self._stream.read(READ_BYTES)
-            except (BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise RemoteProtocolError("stream", f"closed by the peer: {error}") from None
-            if not piece:
-                raise RemoteProtocolError("stream", "closed by the peer")
-            self._read += piece
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._read[:size])
-        del self._read[:size]
-        return taken
 
 
 def _is_here(connection: Any) -> bool:

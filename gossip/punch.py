@@ -70,8 +70,7 @@ async def seen_at(host: Any, peer: str) -> IPv4Address | IPv6Address | None:
         try:
             said = await told(stream, Identify, MOST_IDENTIFY_BYTES)
         finally:
-            with trio.CancelScope(shield=True):
-                await end(stream)
+            await end(stream)
     except RemoteProtocolError:
         return None
     spot = unpack(said.observed_addr)
@@ -95,7 +94,7 @@ async def lead(host: Any, peer: str, own: Spot) -> Spot:
     stream = await opened(host, peer, DCUTR)
     begun = trio.current_time()
     await tell(stream, HolePunch(type=HolePunch.CONNECT, ObsAddrs=[own.packed]))
-    far = _spot(await told(stream, HolePunch), own)
+    far = agreed(await told(stream, HolePunch), own)
     one_way = (trio.current_time() - begun) / 2
     await tell(stream, HolePunch(type=HolePunch.SYNC))
     await trio.sleep(one_way)
@@ -104,14 +103,14 @@ async def lead(host: Any, peer: str, own: Spot) -> Spot:
 
 async def follow(stream: Any, own: Spot) -> Spot:
     """Agree on the moment as the end that called. Raises RemoteProtocolError."""
-    far = _spot(await told(stream, HolePunch), own)
+    far = agreed(await told(stream, HolePunch), own)
     await tell(stream, HolePunch(type=HolePunch.CONNECT, ObsAddrs=[own.packed]))
     if (await told(stream, HolePunch)).type != HolePunch.SYNC:
         raise RemoteProtocolError("malformed", "the moment of hole punching was not told")
     return far
 
 
-def _spot(message: Any, own: Spot) -> Spot:
+def agreed(message: Any, own: Spot) -> Spot:
     """Where the peer is; nobody far away can send us to addresses that only we reach."""
     if message.type != HolePunch.CONNECT:
         raise RemoteProtocolError("malformed", "no address for hole punching was told")
@@ -128,44 +127,47 @@ async def punch(own: Spot, far: Spot, *, listen: bool) -> trio.SocketStream | No
     """Dial until there is a connection, None where there is none in time. The end that ``listen``s is also there
     where the other needs no hole.
     """
-    found: trio.SocketStream | None = None
+    found: list[trio.socket.SocketType] = []
 
     async def dial() -> None:
-        nonlocal found
         for _ in range(MOST_TRIES):
             with suppress(OSError):
-                found = await _dial_once(own, far)
+                found.append(await _dial_once(own, far))
                 nursery.cancel_scope.cancel()
                 return
             await trio.sleep(random.uniform(0, PAUSE_SECONDS))
 
     async def accept(listener: trio.socket.SocketType) -> None:
-        nonlocal found
         while True:
             taken, (host, *_) = await listener.accept()
+            found.append(taken)
             if ip_address(host.partition("%")[0]) == far.ip:
-                found = trio.SocketStream(taken)
                 nursery.cancel_scope.cancel()
                 return
+            found.remove(taken)
             taken.close()
 
-    with _bound(own) as listener, trio.move_on_after(PUNCH_SECONDS):
-        async with trio.open_nursery() as nursery:
-            if listen:
-                listener.listen(1)
-                nursery.start_soon(accept, listener)
-            nursery.start_soon(dial)
-    return found
-
-
-async def _dial_once(own: Spot, far: Spot) -> trio.SocketStream:
-    with_port = _bound(own)
     try:
-        await with_port.connect((str(far.ip), far.port))
+        with _bound(own) as listener, trio.move_on_after(PUNCH_SECONDS):
+            async with trio.open_nursery() as nursery:
+                if listen:
+                    listener.listen(1)
+                    nursery.start_soon(accept, listener)
+                nursery.start_soon(dial)
+        return trio.SocketStream(found.pop()) if found else None
+    finally:
+        for one in found:
+            one.close()
+
+
+async def _dial_once(own: Spot, far: Spot) -> trio.socket.SocketType:
+    made = _bound(own)
+    try:
+        await made.connect((str(far.ip), far.port))
     except BaseException:
-        with_port.close()
+        made.close()
         raise
-    return trio.SocketStream(with_port)
+    return made
 
 
 def _bound(own: Spot) -> trio.socket.SocketType:

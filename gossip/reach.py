@@ -23,7 +23,7 @@ from gossip.circuit import CIRCUIT, HOP, end, opened, raw, relayed, split, tell,
 from gossip.gate import Door
 from gossip.overrides import own_host
 from gossip.punch import Spot, follow, lead, own_spot, punch, seen_at
-from gossip.transport import ConnectError, peer_of
+from gossip.transport import CLOSE_SECONDS, ConnectError, peer_of
 from protocol.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
@@ -152,12 +152,15 @@ class Reach:
                 await call.agreed.wait()
             found = None if call.far is None else await punch(call.own, call.far, listen=False)
         finally:
-            with trio.CancelScope(shield=True):
-                await self._hang_up(peer)
-                await end(stream)
+            await self._hang_up(peer)
+            await end(stream)
         if found is None:
             raise RemoteProtocolError("stream", "no way was found through its NAT and ours")
-        await self._network.upgrade_outbound_raw_conn(_socket(found, initiator=True), ID.from_base58(peer))
+        try:
+            await self._network.upgrade_outbound_raw_conn(_socket(found, initiator=True), ID.from_base58(peer))
+        except BaseException:
+            await trio.aclose_forcefully(found)
+            raise
 
     async def answer_punch(self, stream: Any) -> None:
         """The peer that we call agrees with us on a moment. Raises RemoteProtocolError."""
@@ -207,9 +210,8 @@ class Reach:
         except (BaseLibp2pError, OSError, trio.TooSlowError) as error:
             raise RemoteProtocolError("stream", f"a call by {caller}: {error}") from None
         finally:
-            with trio.CancelScope(shield=True):
-                await self._hang_up(caller)
-                await end(stream)
+            await self._hang_up(caller)
+            await end(stream)
 
     # connections
 
@@ -218,10 +220,12 @@ class Reach:
         return any(not one.is_closed and not relayed(one.muxed_conn) for one in some)
 
     async def _hang_up(self, peer: str) -> None:
-        for one in list(self._network.get_connections(ID.from_base58(peer))):
-            if relayed(one.muxed_conn):
-                with suppress(BaseLibp2pError, OSError):
-                    await one.close()
+        with trio.move_on_after(CLOSE_SECONDS) as scope:
+            scope.shield = True
+            for one in list(self._network.get_connections(ID.from_base58(peer))):
+                if relayed(one.muxed_conn):
+                    with suppress(BaseLibp2pError, OSError):
+                        await one.close()
 
 
 def _socket(found: trio.SocketStream, *, initiator: bool) -> RawConnection:

@@ -106,23 +106,27 @@ class Relay:
                 await self._join(stream, caller, called)
 
     async def _join(self, stream: Any, caller: str, called: str) -> None:
-        far = None
         try:
             far = await opened(self._host, called, STOP)
-            await tell(far, pb.StopMessage(type=pb.StopMessage.CONNECT, peer=_peer(caller), limit=_limit()))
-            answer = await told(far, pb.StopMessage)
-            if answer.status != pb.OK:
-                raise RemoteProtocolError("stream", "it does not want to be called")
-            await tell(stream, _status(pb.OK))
-            await carry(stream, far)
         except RemoteProtocolError:
-            with suppress(RemoteProtocolError):
+            await tell(stream, _status(pb.CONNECTION_FAILED))
+            return
+        try:
+            if await self._put_through(far, caller):
+                await tell(stream, _status(pb.OK))
+                await carry(stream, far)
+            else:
                 await tell(stream, _status(pb.CONNECTION_FAILED))
         finally:
-            with trio.CancelScope(shield=True):
-                await end(stream)
-                if far is not None:
-                    await end(far)
+            await end(far)
+
+    async def _put_through(self, far: Any, caller: str) -> bool:
+        """Whether the other takes the call."""
+        with suppress(RemoteProtocolError):
+            await tell(far, pb.StopMessage(type=pb.StopMessage.CONNECT, peer=_peer(caller), limit=_limit()))
+            answer = await told(far, pb.StopMessage)
+            return bool(answer.status == pb.OK)
+        return False
 
     async def _refuse(self, stream: Any, status: Any, peer: str, wrong: str) -> None:
         self._door.refuse_relay(peer, wrong)

@@ -1,4 +1,4 @@
-"""Nodes behind NATs, each behind its own: they take full part, find a way to each other, and need nobody for it then."""
+"""Nodes behind NATs, each behind its own: they take full part, and find a way to each other that needs nobody then."""
 
 import subprocess
 import sys
