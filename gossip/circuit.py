@@ -22,13 +22,12 @@ from libp2p.peer.id import ID
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
-from gossip.transport import CLOSE_SECONDS
+from gossip.transport import CIRCUIT, CLOSE_SECONDS
 from protocol.errors import RemoteProtocolError
 
 HOP = TProtocol("/libp2p/circuit/relay/0.2.0/hop")
 STOP = TProtocol("/libp2p/circuit/relay/0.2.0/stop")
 DCUTR = TProtocol("/libp2p/dcutr")
-CIRCUIT = "/p2p-circuit"
 
 #: The bound of DCUtR's specification; a message names a peer and some addresses.
 MOST_MESSAGE_BYTES = 4096
@@ -92,7 +91,11 @@ def relayed(muxed: Any) -> bool:
 
 
 class _Piece(ReadWriteCloser):  # type: ignore[misc]  # libp2p has no usable types
-    """A stream that ends as a socket does."""
+    """A stream that ends as a socket does.
+
+    Upstream: who reads a yamux stream is not woken when our own side ends it, so that each call leaves a task and a few
+    KiB behind until the connection to the relay ends. To cancel the reading was tried, and ended that connection.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

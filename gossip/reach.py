@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import trio
@@ -19,11 +20,11 @@ from libp2p.peer.id import ID
 from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 from multiaddr import Multiaddr
 
-from gossip.circuit import CIRCUIT, HOP, end, opened, raw, relayed, split, tell, told
+from gossip.circuit import HOP, end, opened, raw, relayed, split, tell, told
 from gossip.gate import Door
 from gossip.overrides import own_host
 from gossip.punch import Spot, follow, lead, own_spot, punch, seen_at
-from gossip.transport import CLOSE_SECONDS, ConnectError, peer_of
+from gossip.transport import CIRCUIT, CLOSE_SECONDS, ConnectError, peer_of
 from protocol.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Reach:
         while not self._announces:
             now = trio.current_time()
             self._relays = {peer: held for peer, held in self._relays.items() if self._direct(peer)}
-            self._asked = {peer: due for peer, due in self._asked.items() if due > now}
+            self._asked = {peer: due for peer, due in self._asked.items() if due > now and self._direct(peer)}
             for peer in self._due(now):
                 await self._reserve(peer)
             await trio.sleep(LOOK_SECONDS)
@@ -109,10 +110,15 @@ class Reach:
                 self._relays[peer] = (address, trio.current_time() + RENEW_SECONDS)
 
     async def _behind_nat(self, peer: str) -> bool:
-        """Whether a peer sees us elsewhere than where we are."""
+        """Whether a peer sees us elsewhere than where we are; if not, it is not asked again."""
         seen = await seen_at(self._host, peer)
+        if seen is None:
+            return False
         ours = [own_host(one.muxed_conn) for one in self._network.get_connections(ID.from_base58(peer))]
-        return seen is not None and str(seen) not in ours
+        if str(seen) in ours:
+            self._asked[peer] = inf
+            return False
+        return True
 
     async def _ask(self, relay: str, question: Any) -> tuple[Any, Any]:
         """A stream to a relay and its answer. Raises RemoteProtocolError."""
@@ -144,16 +150,17 @@ class Reach:
     async def _call(self, address: str, relay: str, peer: str, call: _Call) -> None:
         there = pb.PeerId(id=ID.from_base58(peer).to_bytes())
         stream, status = await self._ask(relay, pb.HopMessage(type=pb.HopMessage.CONNECT, peer=there))
+        circuit = raw(stream, address, initiator=True)
         try:
             if status != pb.OK:
                 raise RemoteProtocolError("stream", f"the relay says {pb.Status.Name(status)}")
-            await self._network.upgrade_outbound_raw_conn(raw(stream, address, initiator=True), ID.from_base58(peer))
+            await self._network.upgrade_outbound_raw_conn(circuit, ID.from_base58(peer))
             with trio.move_on_after(AGREE_SECONDS):
                 await call.agreed.wait()
             found = None if call.far is None else await punch(call.own, call.far, listen=False)
         finally:
             await self._hang_up(peer)
-            await end(stream)
+            await circuit.close()
         if found is None:
             raise RemoteProtocolError("stream", "no way was found through its NAT and ours")
         try:
@@ -182,7 +189,7 @@ class Reach:
         caller = str(ID(asked.peer.id))
         if asked.type != pb.StopMessage.CONNECT or not self._takes(caller, relay):
             await tell(stream, pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.PERMISSION_DENIED))
-            await end(stream)
+            await stream.close()
             return
         self._answering.add(caller)
         try:
@@ -202,16 +209,17 @@ class Reach:
 
     async def _punch_with(self, stream: Any, caller: str, own: Spot) -> trio.SocketStream | None:
         address = f"/p2p/{self._me}{CIRCUIT}/p2p/{caller}"
+        circuit = raw(stream, address, initiator=False)
         try:
             with trio.fail_after(AGREE_SECONDS):
-                await self._network.upgrade_inbound_raw_conn(raw(stream, address, initiator=False), Multiaddr(address))
+                await self._network.upgrade_inbound_raw_conn(circuit, Multiaddr(address))
                 far = await lead(self._host, caller, own)
             return await punch(own, far, listen=True)
         except (BaseLibp2pError, OSError, trio.TooSlowError) as error:
             raise RemoteProtocolError("stream", f"a call by {caller}: {error}") from None
         finally:
             await self._hang_up(caller)
-            await end(stream)
+            await circuit.close()
 
     # connections
 

@@ -15,11 +15,11 @@ from libp2p.relay.circuit_v2.pb.dcutr_pb2 import HolePunch
 from multiaddr import Multiaddr
 
 from gossip import reach, swarm
-from gossip.circuit import CIRCUIT, split
+from gossip.circuit import split
 from gossip.gate import Door
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.punch import Spot, agreed, unpack
-from gossip.transport import ConnectError
+from gossip.transport import CIRCUIT, ConnectError
 from protocol.errors import RemoteProtocolError
 from tests.gossip.members import Member, identity, real_ms
 from tests.waiting import until
