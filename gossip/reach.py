@@ -41,6 +41,8 @@ RENEW_SECONDS = 1800.0
 MOST_CALLS = 8
 #: From the end of the handshake to the moment that both dial.
 AGREE_SECONDS = 10.0
+#: Where both NATs let nothing through, they will not soon; and each call leaves something behind (gossip/circuit.py).
+NO_WAY_SECONDS = 1800.0
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Reach:
         self._asked: dict[str, float] = {}
         self._calls: dict[str, _Call] = {}
         self._answering: set[str] = set()
+        self._no_way: dict[str, float] = {}
 
     def addresses(self) -> list[str]:
         """Our circuits, without ``/p2p/`` and our own id."""
@@ -137,6 +140,10 @@ class Reach:
         BaseLibp2pError and OSError.
         """
         relay, peer = split(address)
+        now = trio.current_time()
+        self._no_way = {one: due for one, due in self._no_way.items() if due > now}
+        if peer in self._no_way:
+            raise ConnectError(f"{address}: no way was found through its NAT and ours a short time ago")
         if peer in self._calls or peer in self._answering:
             raise ConnectError(f"{address}: it is being called already, or calls us")
         try:
@@ -162,6 +169,7 @@ class Reach:
             await self._hang_up(peer)
             await circuit.close()
         if found is None:
+            self._no_way[peer] = trio.current_time() + NO_WAY_SECONDS
             raise RemoteProtocolError("stream", "no way was found through its NAT and ours")
         try:
             await self._network.upgrade_outbound_raw_conn(_socket(found, initiator=True), ID.from_base58(peer))
