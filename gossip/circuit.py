@@ -68,10 +68,17 @@ async def told(stream: Any, kind: Any, most: int = MOST_MESSAGE_BYTES) -> Any:
 
 
 async def end(stream: Any) -> None:
-    """Close both ways, also where we are cancelled, and wait for nobody."""
+    """Close both ways, also where we are cancelled, and wait for nobody.
+
+    Upstream: who reads a yamux stream is not woken when our own side ends it, and would wait until its connection ends.
+    """
+    muxed = stream.muxed_stream
+    reading = muxed.conn.stream_events.get(muxed.stream_id)
     with trio.move_on_after(CLOSE_SECONDS) as scope, suppress(*_BROKEN):
         scope.shield = True
         await stream.reset()
+    if reading is not None:
+        reading.set()
 
 
 def split(address: str) -> tuple[str, str]:
@@ -91,11 +98,7 @@ def relayed(muxed: Any) -> bool:
 
 
 class _Piece(ReadWriteCloser):  # type: ignore[misc]  # libp2p has no usable types
-    """A stream that ends as a socket does.
-
-    Upstream: who reads a yamux stream is not woken when our own side ends it, so that each call leaves a task and a few
-    KiB behind until the connection to the relay ends. To cancel the reading was tried, and ended that connection.
-    """
+    """A stream that ends as a socket does."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

@@ -41,7 +41,7 @@ RENEW_SECONDS = 1800.0
 MOST_CALLS = 8
 #: From the end of the handshake to the moment that both dial.
 AGREE_SECONDS = 10.0
-#: Where both NATs let nothing through, they will not soon; and each call leaves something behind (gossip/circuit.py).
+#: Where both NATs let nothing through, they will not soon.
 NO_WAY_SECONDS = 1800.0
 
 

@@ -27,6 +27,7 @@ from tests.waiting import until
 LOCAL = "/ip4/127.0.0.1/tcp/0"
 SECONDS = 20.0
 KEY = bytes(range(32))
+CALLS = 8
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,32 @@ async def test_two_that_cannot_be_dialed_meet_and_need_the_relay_no_more(key: by
         await until(lambda: record.id in other.records, SECONDS)
         assert isinstance(public.transport, Libp2pTransport)
         assert not public.transport._relay._open
+
+
+async def test_calls_leave_nothing_behind() -> None:
+    async with homes() as (_, one, other):
+
+        async def call() -> None:
+            await meet(one, other)
+            await one.transport.disconnect(other.transport.peer_id)
+            await until(lambda: one.transport.peer_id not in other.transport.peers(), SECONDS)
+
+        await call()
+        before = tasks()
+        for _ in range(CALLS):
+            await call()
+        await until(lambda: tasks() <= before, SECONDS)
+
+
+def tasks() -> int:
+    """How many there are in all."""
+
+    def below(task: trio.lowlevel.Task) -> int:
+        return 1 + sum(below(child) for nursery in task.child_nurseries for child in nursery.child_tasks)
+
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    return below(root)
 
 
 async def test_of_two_that_call_each_other_one_gets_through() -> None:
