@@ -3,7 +3,12 @@
     transport         the interface: connections, topics, streams
     memory            an in-memory network behind it, seeded and on any clock
     libp2p_transport  libp2p behind it
+    frames            frames over libp2p's streams
     overrides         mends of libp2p's private parts
+    relay             putting peers through to each other
+    reach             being called, and calling, through a relay
+    circuit           what they say to each other
+    punch             a direct way through two NATs
     dialing           addresses, and why a dial failed
     seen              a bounded memory of what was met
     wire              the frames that go over streams

@@ -35,7 +35,7 @@ def parse_dial(address: str) -> Multiaddr:
         names = [protocol.name for protocol in parsed.protocols()]
     except (MultiaddrError, ValueError):
         raise ConnectError(f"{address}: not an address; expected one such as {EXAMPLE}") from None
-    if not address.startswith(_KINDS) or names[1:] != ["tcp", "p2p"]:
+    if not address.startswith(_KINDS) or names[1:] not in (["tcp", "p2p"], ["tcp", "p2p", "p2p-circuit", "p2p"]):
         raise ConnectError(f"{address}: only /ip4, /ip6 and /dns4 over /tcp can be dialed, as in {EXAMPLE}")
     return parsed
 

@@ -70,6 +70,10 @@ class Door:
         """
         self._refuse("key", host, wrong, logging.WARNING if private else logging.INFO)
 
+    def refuse_relay(self, peer: str, wrong: str) -> None:
+        """A connected peer wanted us for a relay."""
+        self._refuse("relay", peer, wrong, logging.INFO)
+
     @contextmanager
     def entered(self, host: str) -> Iterator[bool]:
         """Whether one more connection of an IP address may be here; it is while the block lasts."""

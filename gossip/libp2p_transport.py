@@ -4,10 +4,10 @@ Runs under trio alone and as a guest of another loop. The settings that are not 
 """
 
 import logging
-import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import trio
@@ -29,7 +29,9 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
+from gossip.circuit import DCUTR, HOP, STOP, relayed, split
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
+from gossip.frames import Libp2pStream
 from gossip.gate import Door
 from gossip.overrides import (
     SafePubsub,
@@ -41,6 +43,8 @@ from gossip.overrides import (
     keep_known,
     keep_private,
 )
+from gossip.reach import Reach
+from gossip.relay import Relay
 from gossip.transport import (
     CLOSE_SECONDS,
     INBOX,
@@ -61,11 +65,10 @@ log = logging.getLogger(__name__)
 
 #: A dial through a slow relay of names and a far handshake; who takes longer is not there.
 DIAL_SECONDS = 10.0
+#: A handshake with the relay, one through it, agreeing on a moment and hole punching.
+CALL_SECONDS = 30.0
 #: Two round trips; a peer that is this slow to agree on a protocol is stuck.
 OPEN_SECONDS = 10.0
-#: ``read_exactly`` gives up after 101 reads, and one large write holds the connection: so in pieces.
-CHUNK = 256 * 1024
-READ_BYTES = 64 * 1024
 #: Every node forwards to so many; ``DEGREE_HIGH`` is over the number of peers that a swarm dials, since a
 #: peer pruned from a mesh was measured to hear nothing at all.
 DEGREE, DEGREE_LOW, DEGREE_HIGH = 8, 6, 24
@@ -77,8 +80,6 @@ MAX_CONNECTIONS = 200
 
 #: Streams of one peer that are served at a time; a node opens a handful, and each may hold a frame in memory.
 MOST_STREAMS = 32
-
-_LENGTH = struct.Struct(">I")
 
 
 @asynccontextmanager
@@ -116,7 +117,7 @@ async def open_transport(
         eclipse_protection_enabled=False,  # wants three IP addresses in a mesh; a lab has one
     )
     pubsub = SafePubsub(host, router)
-    transport = Libp2pTransport(identity.peer_id, host, pubsub, announce, door)
+    transport = Libp2pTransport(identity.peer_id, host, pubsub, announce, door, listens=bool(bound))
     async with (
         host.run(listen_addrs=[]),
         background_trio_service(pubsub),
@@ -172,7 +173,7 @@ class Libp2pTransport:
     """``Transport`` over a libp2p host; made by ``open_transport``."""
 
     def __init__(
-        self, peer_id: str, host: Any, pubsub: SafePubsub, announce: Sequence[str], door: Door
+        self, peer_id: str, host: Any, pubsub: SafePubsub, announce: Sequence[str], door: Door, *, listens: bool
     ) -> None:
         self._peer_id = peer_id
         self._host = host
@@ -184,14 +185,32 @@ class Libp2pTransport:
         self._serving: Counter[str] = Counter()
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
         self._network.register_notifee(_Arrivals(self._arrived))
+        self._relay = Relay(host, door)
+        self._reach = Reach(host, door, self.peer_address, listens=listens, announces=bool(announce))
+        if listens:
+            self._serve(HOP, self._relay.serve)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Until the end: channels are closed then, so that their readers end too."""
-        try:
-            yield
-        finally:
-            self._arrived.close()
+        async with trio.open_nursery() as nursery:
+
+            def welcome(connection: Any) -> None:
+                nursery.start_soon(self._welcome, connection)
+
+            self._serve(STOP, partial(self._reach.answer_call, then=welcome))
+            self._serve(DCUTR, self._reach.answer_punch)
+            nursery.start_soon(self._reach.hold)
+            try:
+                yield
+            finally:
+                self._arrived.close()
+                nursery.cancel_scope.cancel()
+
+    async def _welcome(self, connection: Any) -> None:
+        """What came through a hole, until its end."""
+        with suppress(BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._network.upgrade_inbound_raw_conn(connection, Multiaddr("/ip4/0.0.0.0"))
 
     @property
     def peer_id(self) -> str:
@@ -199,12 +218,13 @@ class Libp2pTransport:
 
     def addresses(self) -> list[str]:
         bound = self._host.get_transport_addrs()
-        found = [*self._announce, *(address for one in bound for address in reachable_at(one))]
+        direct = [*self._announce, *(address for one in bound for address in reachable_at(one))]
+        found = [*direct[:1], *self._reach.addresses(), *direct[1:]]  # peers try the first few
         return [f"{address}/p2p/{self._peer_id}" for address in dict.fromkeys(found)]
 
     def peers(self) -> list[str]:
         connections = self._network.get_connections_map()
-        return [str(peer) for peer, some in connections.items() if any(not one.is_closed for one in some)]
+        return [str(peer) for peer, some in connections.items() if any(map(_is_here, some))]
 
     def peer_address(self, peer: str) -> str | None:
         return self._dialed.get(peer) if peer in self.peers() else None
@@ -229,17 +249,23 @@ class Libp2pTransport:
         parsed = parse_dial(address)
         if peer not in self.peers():
             self._dialed[peer] = address  # before its arrival is told
+            relay, _ = split(address)
+            limit = CALL_SECONDS if relay else DIAL_SECONDS
             try:
-                with trio.fail_after(DIAL_SECONDS):
-                    await self._dial(await resolve(parsed))
+                with trio.fail_after(limit):
+                    await (self._call(address, relay) if relay else self._dial(await resolve(parsed)))
             except trio.TooSlowError:
-                raise ConnectError(f"{address}: cannot reach it within {DIAL_SECONDS:g} seconds") from None
+                raise ConnectError(f"{address}: cannot reach it within {limit:g} seconds") from None
             except (BaseLibp2pError, OSError) as error:
                 raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
             finally:
                 if peer not in self.peers():
                     self._dialed.pop(peer, None)
         return peer
+
+    async def _call(self, address: str, relay: str) -> None:
+        await self.connect(relay)
+        await self._reach.dial(address)
 
     async def _dial(self, addresses: Sequence[Multiaddr]) -> None:
         """Try one after the other; raises what the last raised."""
@@ -277,7 +303,13 @@ class Libp2pTransport:
             raise LocalProtocolError(f"a message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
         await self._pubsub.publish(topic, data)
 
+    def relay_for(self, admits: Callable[[str], bool]) -> None:
+        self._relay.admits = admits
+
     def handle(self, protocol: str, handler: Handler) -> None:
+        self._serve(protocol, lambda stream: serve(handler, Libp2pStream(stream)))
+
+    def _serve(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
         async def serve_one(stream: Any) -> None:
             peer = str(stream.muxed_conn.peer_id)
             if self._serving[peer] >= MOST_STREAMS:
@@ -285,7 +317,7 @@ class Libp2pTransport:
                 return
             self._serving[peer] += 1
             try:
-                await serve(handler, Libp2pStream(stream))
+                await act(stream)
             finally:
                 self._serving[peer] -= 1
                 if not self._serving[peer]:
@@ -304,51 +336,8 @@ class Libp2pTransport:
         return Libp2pStream(stream)
 
 
-class Libp2pStream:
-    """Frames over a libp2p stream: four bytes of length, big-endian, and so many bytes."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._read = bytearray()
-
-    @property
-    def peer(self) -> str:
-        return str(self._stream.muxed_conn.peer_id)
-
-    async def send(self, frame: bytes) -> None:
-        data = memoryview(_LENGTH.pack(len(frame)) + frame)
-        try:
-            for start in range(0, len(data), CHUNK):
-                await self._stream.write(bytes(data[start : start + CHUNK]))
-        except (BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise RemoteProtocolError("stream", f"closed by the peer: {error}") from None
-
-    async def receive(self, max_bytes: int) -> bytes:
-        await self._fill(_LENGTH.size)
-        (size,) = _LENGTH.unpack(self._take(_LENGTH.size))
-        if size > max_bytes:
-            raise RemoteProtocolError("oversize", f"a frame of {size} bytes, at most {max_bytes}")
-        await self._fill(size)
-        return self._take(size)
-
-    async def aclose(self) -> None:
-        with suppress(BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._stream.close()
-
-    async def _fill(self, size: int) -> None:
-        while len(self._read) < size:
-            try:
-                piece = await self._stream.read(READ_BYTES)
-            except (BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise RemoteProtocolError("stream", f"closed by the peer: {error}") from None
-            if not piece:
-                raise RemoteProtocolError("stream", "closed by the peer")
-            self._read += piece
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._read[:size])
-        del self._read[:size]
-        return taken
+def _is_here(connection: Any) -> bool:
+    return not connection.is_closed and not relayed(connection.muxed_conn)
 
 
 class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
@@ -358,6 +347,8 @@ class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
         self._arrived = arrived
 
     async def connected(self, network: Any, conn: Any) -> None:
+        if relayed(conn.muxed_conn):
+            return
         with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             self._arrived.send_nowait(str(conn.muxed_conn.peer_id))
 

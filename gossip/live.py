@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
+from protocol.identity import public_key_of
 from protocol.records import Claim, Presence, Record, Result
 
 #: Each node says that it is here this often, and less often where all of them together would pass
@@ -52,10 +53,14 @@ class Live:
         """By peer id, of those heard lately."""
         return {record.peer_id: _presence(record) for record in self.present()}
 
+    def knows(self, peer: str) -> bool:
+        """Whether a presence of this peer was heard lately."""
+        heard_ms, _ = self._heard.get(public_key_of(peer), (0, None))
+        return heard_ms >= self._lately_ms
+
     def present(self) -> list[Record]:
         """The presences of those heard lately, as records that can be passed on."""
-        since = self._clock_ms() - round(1000 * MISSED * self.interval)
-        return [record for heard_ms, record in self._heard.values() if heard_ms >= since]
+        return [record for heard_ms, record in self._heard.values() if heard_ms >= self._lately_ms]
 
     def claims(self) -> list[tuple[bytes, Claim]]:
         """Others' claims in force."""
@@ -72,6 +77,10 @@ class Live:
         """Seconds between two presences of one node."""
         return max(PRESENCE_SECONDS, len(self._heard) / PRESENCES_A_SECOND)
 
+    @property
+    def _lately_ms(self) -> int:
+        return self._clock_ms() - round(1000 * MISSED * self.interval)
+
     def share(self, a_second: float, budget_seconds: float) -> float:
         """Which share each node tells of what every node makes once in a budget, so that so many come in a second."""
         nodes = len(self._heard) + 1
@@ -79,9 +88,8 @@ class Live:
 
     def sweep(self) -> None:
         """Forget who was not heard for long, and what is over."""
-        now_ms = self._clock_ms()
-        since = now_ms - round(1000 * MISSED * self.interval)
-        for author in [author for author, (heard_ms, _) in self._heard.items() if heard_ms < since]:
+        now_ms, since_ms = self._clock_ms(), self._lately_ms
+        for author in [author for author, (heard_ms, _) in self._heard.items() if heard_ms < since_ms]:
             del self._heard[author]
         for author, claims in list(self._claims.items()):
             self._claims[author] = {name: item for name, item in claims.items() if item[0] > now_ms}

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
+from libp2p.connection_types import ConnectionType
 from libp2p.network.exceptions import SwarmException
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.transport.exceptions import MuxerUpgradeFailure
 
+from gossip.circuit import relayed
 from gossip.gate import Door
 from gossip.private import CheckedConnection
 from gossip.transport import LOOPBACK
@@ -70,7 +72,12 @@ class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types
         """
 
     async def _handle_new_peer(self, peer_id: Any) -> None:
-        """Upstream: the queue to a peer holds 32 messages, and no argument says otherwise."""
+        """Upstream: the queue to a peer holds 32 messages, and no argument says otherwise. Through a circuit, which
+        is hung up soon, nothing is gossiped.
+        """
+        some = self.host.get_network().get_connections(peer_id)
+        if some and all(relayed(one.muxed_conn) for one in some):
+            return
         await super()._handle_new_peer(peer_id)
         queue = self.peer_queues.get(peer_id)
         if queue is not None:
@@ -143,6 +150,8 @@ def end_inbound(network: Any, door: Door) -> None:
                 await raw.close()
                 raise SwarmException("too many connections of one host")
             muxed = await original(raw, address)
+            if relayed(muxed):  # gossip/reach.py waits for the end of it
+                return muxed
             for connection in network.get_connections(muxed.peer_id):
                 if connection.muxed_conn is muxed:
                     await connection.event_closed.wait()
@@ -195,12 +204,19 @@ def host_at(muxed: Any) -> str:
     return LOOPBACK if host and host == _host_of(raw, "getsockname") else host
 
 
+def own_host(muxed: Any) -> str:
+    """The IP address at our end of a connection, "" where it has ended."""
+    return _host_of(_raw(muxed), "getsockname")
+
+
 def _raw(muxed: Any) -> Any:
     return muxed.secured_conn.conn.read_writer.read_write_closer
 
 
 def _host_of(raw: Any, end: str = "getpeername") -> str:
-    """Upstream: ``get_remote_address`` knows IPv4 only."""
+    """Upstream: ``get_remote_address`` knows IPv4 only. "" through a relay."""
+    if raw.get_connection_type() is ConnectionType.RELAYED:
+        return ""
     try:
         host = ip_address(getattr(raw.stream.stream.socket, end)()[0].partition("%")[0])
     except OSError:

@@ -124,6 +124,7 @@ class Swarm:
         self._transport.handle(SYNC, self._answer_sync)
         self._transport.handle(PRESENT, self._presences.answer)
         self._transport.handle(ALIVE, self._alive.answer)
+        self._transport.relay_for(lambda peer: self._live.knows(peer) and not self._gate.shuts_out(peer))
         inbox = await self._transport.subscribe(self._topic, self._validate)
         async with trio.open_nursery() as nursery:
             for loop in (self._greet, self._sync_now_and_then, self._presences.run, self._explore):

@@ -25,6 +25,10 @@ CLOSE_SECONDS = 2.0
 #: The host of peers on the same machine, whichever of its addresses they use.
 LOOPBACK = "127.0.0.1"
 
+#: In an address through a relay, between the relay's own and ``/p2p/`` with the peer's id. Only members are put
+#: through: it is none to join by.
+CIRCUIT = "/p2p-circuit"
+
 EXAMPLE = "/ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…"
 
 
@@ -98,6 +102,10 @@ class Transport(Protocol):
 
     async def publish(self, topic: str, data: bytes) -> None:
         """Tell all who listen. ``data`` has at most MAX_MESSAGE_BYTES. Never raises for lack of listeners."""
+        ...
+
+    def relay_for(self, admits: Callable[[str], bool]) -> None:
+        """Put peers through to each other that cannot dial each other, where ``admits`` says so of both."""
         ...
 
     def handle(self, protocol: str, handler: Handler) -> None:

@@ -11,6 +11,7 @@ import trio
 from trio_typing import TaskStatus
 
 from gossip.swarm import Swarm
+from gossip.transport import CIRCUIT
 from node.apply import Assets
 from node.keep import KEEP_SECONDS, LOOK_SECONDS, Keeper, reachable
 from node.loop import Loop
@@ -89,7 +90,7 @@ class Node:
             self._picture = self._blank.with_ledger(self.records.ledger, self.records.chronicle), held
         return replace(
             self._picture[0],
-            addresses=tuple(transport.addresses()),
+            addresses=tuple(one for one in transport.addresses() if CIRCUIT not in one),
             http=self._options.http,
             peers=tuple(transport.peers()),
             nodes=dict(Counter([self._blank.tier, *(one.tier for one in self.swarm.presences().values())])),

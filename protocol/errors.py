@@ -43,6 +43,7 @@ REASONS = frozenset(
         "key",  # a connection under another swarm key, or none
         "stranger",  # a connection of a peer that is not allowed here
         "crowd",  # one connection too many of one host
+        "relay",  # asked to be put through, and is not of the swarm or has enough
         "frame",  # a child process sent a wrong frame
     }
 )

@@ -95,8 +95,10 @@ class Network:
         self.plug(host.port)
         return host
 
-    def behind_nat(self) -> "Host":
-        """A host that reaches others from a router's address, and that none can dial. Its own address is private."""
+    def behind_nat(self, *, resets: bool = False) -> "Host":
+        """A host that reaches others from a router's address, and that none can dial. Its own address is private. The
+        router drops what it does not know, or ``resets`` it, as many at home do.
+        """
         router = self.host()
         inner = Host(self, router.number, inner=True)
         _add_namespace(inner.namespace)
@@ -108,8 +110,9 @@ class Network:
         _ip(inner.namespace, "route", "add", "default", "via", ROUTER)
         _run("ip", "netns", "exec", router.namespace, "sysctl", "-q", "net.ipv4.ip_forward=1")
         router.iptables("-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
+        answer = ("REJECT", "--reject-with", "tcp-reset") if resets else ("DROP",)
         for chain in ("INPUT", "FORWARD"):
-            router.iptables("-A", chain, "-i", "eth0", "-m", "state", "--state", "NEW", "-j", "DROP")
+            router.iptables("-A", chain, "-i", "eth0", "-p", "tcp", "-m", "state", "--state", "NEW", "-j", *answer)
         return inner
 
     def plug(self, port: str) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -16,10 +18,15 @@ from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.relay.circuit_v2.dcutr import DCUtRProtocol
+from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
+from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID, CircuitV2Protocol
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from libp2p.utils import encode_varint_prefixed
 from multiaddr import Multiaddr
 
+from gossip import punch
+from gossip.circuit import HOP, opened, tell, told
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.transport import ConnectError, Stream
 from protocol.errors import UserError
@@ -314,6 +321,58 @@ def test_upstream_a_node_forgets_itself() -> None:
     for number in range(1, store.max_peers + 2):
         _add_stranger(store, number)
     assert not store.has_peer(host.get_id())
+
+
+# Why gossip/relay.py and gossip/punch.py take the messages of libp2p.relay and not its relay and hole punching.
+
+
+async def test_upstream_a_relay_reserves_in_anothers_name() -> None:
+    """Names are soon made, and each takes a place for an hour, though it is not even connected."""
+    async with pair() as (one, two):
+        upstream = CircuitV2Protocol(one._host, allow_hop=True)
+        one._host.set_stream_handler(PROTOCOL_ID, upstream._handle_hop_stream)
+        other = ID.from_base58(identity(9).peer_id)
+        stream = await opened(two._host, one.peer_id, HOP)
+        await tell(stream, pb.HopMessage(type=pb.HopMessage.RESERVE, peer=pb.PeerId(id=other.to_bytes())))
+        await told(stream, pb.HopMessage)
+        assert list(upstream.resource_manager._reservations) == [other]
+
+
+async def test_upstream_a_silent_circuit_outlives_its_time() -> None:
+    class Silent:
+        async def read(self, most: int) -> bytes:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    upstream = CircuitV2Protocol(new_host(key_pair=create_new_key_pair(bytes(32))))
+    with trio.move_on_after(1.0) as scope:
+        await upstream._relay_data(Silent(), Silent(), ID(b"peer"), deadline=time.monotonic() + 0.1)
+    assert scope.cancelled_caught
+
+
+async def test_upstream_a_refused_try_of_hole_punching_is_followed_by_seconds_of_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Through NATs that answer with a reset, a try of each side must be under way at the same time."""
+    tries = 0
+
+    async def refused(*args: Any) -> None:
+        nonlocal tries
+        tries += 1
+
+    upstream = DCUtRProtocol(new_host(key_pair=create_new_key_pair(bytes(32))))
+    monkeypatch.setattr(upstream, "_dial_peer", refused)
+    with trio.move_on_after(2.0):
+        await upstream._perform_hole_punch(ID(b"peer"), [Multiaddr("/ip4/192.0.2.7/tcp/1")])
+    assert tries == 1
+
+
+async def test_a_refused_try_of_hole_punching_is_followed_by_the_next_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(punch, "MOST_TRIES", 20)
+    here = ip_address("127.0.0.1")
+    with trio.fail_after(2.0):
+        nobody = punch.Spot(here, free_port())
+        assert await punch.punch(punch.Spot(here, free_port()), nobody, listen=False) is None
 
 
 async def test_a_burst_reaches_all() -> None:

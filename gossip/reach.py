@@ -1,0 +1,248 @@
+"""Being reached where nobody can dial us, and reaching others there: through a relay, to find a direct way at once.
+
+Who listens nowhere, or is seen by others at an address that is not its own, holds reservations with some of the peers
+that it dialed, and tells of its circuits in its presence. Who calls through one is answered with hole punching
+(gossip/punch.py); the circuit is hung up when that has come to an end, one way or the other.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+import trio
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
+from multiaddr import Multiaddr
+
+from gossip.circuit import HOP, end, opened, raw, relayed, split, tell, told
+from gossip.gate import Door
+from gossip.overrides import own_host
+from gossip.punch import Spot, follow, lead, own_spot, punch, seen_at
+from gossip.transport import CIRCUIT, CLOSE_SECONDS, ConnectError, peer_of
+from protocol.errors import RemoteProtocolError
+
+log = logging.getLogger(__name__)
+
+#: One that goes away is no loss, and each costs others an address to try.
+RELAYS = 2
+#: How soon a relay that has gone is replaced.
+LOOK_SECONDS = 5.0
+#: A peer that would not be our relay: it may not have heard of us yet.
+ASK_AGAIN_SECONDS = 20.0
+#: Half of the time that a relay gives, so that an answer that is lost costs no reservation.
+RENEW_SECONDS = 1800.0
+#: Calls of others that are answered at a time; each is over within a minute.
+MOST_CALLS = 8
+#: From the end of the handshake to the moment that both dial.
+AGREE_SECONDS = 10.0
+#: Where both NATs let nothing through, they will not soon.
+NO_WAY_SECONDS = 1800.0
+
+
+@dataclass
+class _Call:
+    """One of ours that is under way: where we shall be, and then where the other will be."""
+
+    own: Spot
+    far: Spot | None = None
+    agreed: trio.Event = field(default_factory=trio.Event)
+
+
+class Reach:
+    """``dialed`` says where a connected peer was dialed; a node that listens nowhere is never dialed itself."""
+
+    def __init__(
+        self, host: Any, door: Door, dialed: Callable[[str], str | None], *, listens: bool, announces: bool
+    ) -> None:
+        self._host = host
+        self._network = host.get_network()
+        self._me = str(host.get_id())
+        self._door = door
+        self._dialed = dialed
+        self._listens, self._announces = listens, announces
+        self._relays: dict[str, tuple[str, float]] = {}
+        self._asked: dict[str, float] = {}
+        self._calls: dict[str, _Call] = {}
+        self._answering: set[str] = set()
+        self._no_way: dict[str, float] = {}
+
+    def addresses(self) -> list[str]:
+        """Our circuits, without ``/p2p/`` and our own id."""
+        return [f"{address}{CIRCUIT}" for peer, (address, _) in self._relays.items() if self._direct(peer)]
+
+    # holding reservations
+
+    async def hold(self) -> None:
+        """Until cancelled, keep some reservations where we need them."""
+        while not self._announces:
+            now = trio.current_time()
+            self._relays = {peer: held for peer, held in self._relays.items() if self._direct(peer)}
+            self._asked = {peer: due for peer, due in self._asked.items() if due > now and self._direct(peer)}
+            for peer in self._due(now):
+                await self._reserve(peer)
+            await trio.sleep(LOOK_SECONDS)
+
+    def _due(self, now: float) -> list[str]:
+        """Whom to ask: for a longer reservation, or for one more."""
+        renewed = [peer for peer, (_, due) in self._relays.items() if due <= now]
+        others = [peer for peer in map(str, self._network.get_connections_map()) if peer not in self._relays]
+        able = [peer for peer in others if peer not in self._asked and self._relay_address(peer) is not None]
+        return [*renewed, *able[: max(0, RELAYS - len(self._relays))]]
+
+    def _relay_address(self, peer: str) -> str | None:
+        """Where others can dial a peer: that we did says that it can be done."""
+        address = self._dialed(peer)
+        return None if address is None or split(address)[0] or not self._direct(peer) else address
+
+    async def _reserve(self, peer: str) -> None:
+        self._asked[peer] = trio.current_time() + ASK_AGAIN_SECONDS
+        self._relays.pop(peer, None)
+        address = self._relay_address(peer)
+        if address is None or (self._listens and not await self._behind_nat(peer)):
+            return
+        with suppress(RemoteProtocolError):
+            stream, status = await self._ask(peer, pb.HopMessage(type=pb.HopMessage.RESERVE))
+            await end(stream)
+            if status == pb.OK:
+                self._relays[peer] = (address, trio.current_time() + RENEW_SECONDS)
+
+    async def _behind_nat(self, peer: str) -> bool:
+        """Whether a peer sees us elsewhere than where we are; if not, it is not asked again."""
+        seen = await seen_at(self._host, peer)
+        if seen is None:
+            return False
+        ours = [own_host(one.muxed_conn) for one in self._network.get_connections(ID.from_base58(peer))]
+        if str(seen) in ours:
+            self._asked[peer] = inf
+            return False
+        return True
+
+    async def _ask(self, relay: str, question: Any) -> tuple[Any, Any]:
+        """A stream to a relay and its answer. Raises RemoteProtocolError."""
+        stream = await opened(self._host, relay, HOP)
+        try:
+            await tell(stream, question)
+            return stream, (await told(stream, pb.HopMessage)).status
+        except RemoteProtocolError:
+            await end(stream)
+            raise
+
+    # calling
+
+    async def dial(self, address: str) -> None:
+        """A direct connection to a peer, by a circuit at a relay that we are connected to. Raises ConnectError,
+        BaseLibp2pError and OSError.
+        """
+        relay, peer = split(address)
+        now = trio.current_time()
+        self._no_way = {one: due for one, due in self._no_way.items() if due > now}
+        if peer in self._no_way:
+            raise ConnectError(f"{address}: no way was found through its NAT and ours a short time ago")
+        if peer in self._calls or peer in self._answering:
+            raise ConnectError(f"{address}: it is being called already, or calls us")
+        try:
+            call = self._calls[peer] = _Call(await own_spot(self._host, peer_of(relay)))
+            await self._call(address, peer_of(relay), peer, call)
+        except RemoteProtocolError as error:
+            raise ConnectError(f"{address}: cannot reach it through its relay: {error}") from None
+        finally:
+            self._calls.pop(peer, None)
+
+    async def _call(self, address: str, relay: str, peer: str, call: _Call) -> None:
+        there = pb.PeerId(id=ID.from_base58(peer).to_bytes())
+        stream, status = await self._ask(relay, pb.HopMessage(type=pb.HopMessage.CONNECT, peer=there))
+        circuit = raw(stream, address, initiator=True)
+        try:
+            if status != pb.OK:
+                raise RemoteProtocolError("stream", f"the relay says {pb.Status.Name(status)}")
+            await self._network.upgrade_outbound_raw_conn(circuit, ID.from_base58(peer))
+            with trio.move_on_after(AGREE_SECONDS):
+                await call.agreed.wait()
+            found = None if call.far is None else await punch(call.own, call.far, listen=False)
+        finally:
+            await self._hang_up(peer)
+            await circuit.close()
+        if found is None:
+            self._no_way[peer] = trio.current_time() + NO_WAY_SECONDS
+            raise RemoteProtocolError("stream", "no way was found through its NAT and ours")
+        try:
+            await self._network.upgrade_outbound_raw_conn(_socket(found, initiator=True), ID.from_base58(peer))
+        except BaseException:
+            await trio.aclose_forcefully(found)
+            raise
+
+    async def answer_punch(self, stream: Any) -> None:
+        """The peer that we call agrees with us on a moment. Raises RemoteProtocolError."""
+        call = self._calls.get(str(stream.muxed_conn.peer_id))
+        if call is None or not relayed(stream.muxed_conn):
+            await end(stream)
+            return
+        call.far = await follow(stream, call.own)
+        call.agreed.set()
+
+    # being called
+
+    async def answer_call(self, stream: Any, then: Callable[[Any], None]) -> None:
+        """A relay puts a peer through. ``then`` gets what a connection is made of, where there is a direct way.
+        Raises RemoteProtocolError.
+        """
+        relay = str(stream.muxed_conn.peer_id)
+        asked = await told(stream, pb.StopMessage)
+        caller = str(ID(asked.peer.id))
+        if asked.type != pb.StopMessage.CONNECT or not self._takes(caller, relay):
+            await tell(stream, pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.PERMISSION_DENIED))
+            await stream.close()
+            return
+        self._answering.add(caller)
+        try:
+            await tell(stream, pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.OK))
+            own = await own_spot(self._host, relay)
+            found = await self._punch_with(stream, caller, own)
+        finally:
+            self._answering.discard(caller)
+        if found is not None:
+            then(_socket(found, initiator=False))
+
+    def _takes(self, caller: str, relay: str) -> bool:
+        """Of two that call each other, one goes on calling."""
+        busy = caller in self._answering or len(self._answering) >= MOST_CALLS
+        calls_too = caller in self._calls and self._me < caller
+        return relay in self._relays and self._door.allows(caller) and not (busy or calls_too or self._direct(caller))
+
+    async def _punch_with(self, stream: Any, caller: str, own: Spot) -> trio.SocketStream | None:
+        address = f"/p2p/{self._me}{CIRCUIT}/p2p/{caller}"
+        circuit = raw(stream, address, initiator=False)
+        try:
+            with trio.fail_after(AGREE_SECONDS):
+                await self._network.upgrade_inbound_raw_conn(circuit, Multiaddr(address))
+                far = await lead(self._host, caller, own)
+            return await punch(own, far, listen=True)
+        except (BaseLibp2pError, OSError, trio.TooSlowError) as error:
+            raise RemoteProtocolError("stream", f"a call by {caller}: {error}") from None
+        finally:
+            await self._hang_up(caller)
+            await circuit.close()
+
+    # connections
+
+    def _direct(self, peer: str) -> bool:
+        some = self._network.get_connections(ID.from_base58(peer))
+        return any(not one.is_closed and not relayed(one.muxed_conn) for one in some)
+
+    async def _hang_up(self, peer: str) -> None:
+        with trio.move_on_after(CLOSE_SECONDS) as scope:
+            scope.shield = True
+            for one in list(self._network.get_connections(ID.from_base58(peer))):
+                if relayed(one.muxed_conn):
+                    with suppress(BaseLibp2pError, OSError):
+                        await one.close()
+
+
+def _socket(found: trio.SocketStream, *, initiator: bool) -> RawConnection:
+    return RawConnection(TrioTCPStream(found), initiator)

@@ -1,0 +1,189 @@
+"""Peers that nobody can dial are called through a relay of their swarm, and then a direct way is found.
+
+On one machine no NAT stands in between: tests/chaos/test_nat.py has real ones.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from ipaddress import ip_address
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from libp2p.relay.circuit_v2.pb.dcutr_pb2 import HolePunch
+from multiaddr import Multiaddr
+
+from gossip import reach, swarm
+from gossip.circuit import split
+from gossip.gate import Door
+from gossip.libp2p_transport import Libp2pTransport, open_transport
+from gossip.punch import Spot, agreed, unpack
+from gossip.transport import CIRCUIT, ConnectError
+from protocol.errors import RemoteProtocolError
+from tests.gossip.members import Member, identity, real_ms
+from tests.waiting import until
+
+LOCAL = "/ip4/127.0.0.1/tcp/0"
+SECONDS = 20.0
+KEY = bytes(range(32))
+CALLS = 8
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(reach, "ASK_AGAIN_SECONDS", 0.4)
+    monkeypatch.setattr(swarm, "ENOUGH", 0)  # they dial nobody by themselves
+
+
+@asynccontextmanager
+async def homes(
+    count: int = 2, *, key: bytes | None = None, doors: Sequence[Door | None] = (None, None)
+) -> AsyncIterator[list[Member]]:
+    """One member that listens, and others that only dial and have dialed it."""
+    async with AsyncExitStack() as stack:
+        public = await stack.enter_async_context(open_transport(identity(1), [LOCAL], key=key))
+        members = [Member(1, public, clock_ms=real_ms)]
+        for number in range(count):
+            dialing = open_transport(identity(2 + number), key=key, door=doors[number])
+            transport = await stack.enter_async_context(dialing)
+            members.append(Member(2 + number, transport, clock_ms=real_ms))
+        async with trio.open_nursery() as nursery:
+            for member in members:
+                await nursery.start(member.swarm.run)
+            for member in members[1:]:
+                await member.transport.connect(public.addresses()[0])
+            await until(lambda: all(member.transport.addresses() for member in members), SECONDS)
+            yield members
+            nursery.cancel_scope.cancel()
+
+
+async def meet(one: Member, other: Member) -> None:
+    await one.transport.connect(other.address)
+    await until(lambda: one.transport.peer_id in other.transport.peers(), SECONDS)
+
+
+async def test_a_node_that_cannot_be_dialed_tells_of_its_circuit_while_it_has_one() -> None:
+    async with homes(1) as (public, home):
+        assert home.transport.addresses() == [f"{public.address}{CIRCUIT}/p2p/{home.transport.peer_id}"]
+        assert not [one for one in public.transport.addresses() if CIRCUIT in one]
+        await home.transport.disconnect(public.transport.peer_id)
+        assert home.transport.addresses() == []
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["open", "private"])
+async def test_two_that_cannot_be_dialed_meet_and_need_the_relay_no_more(key: bytes | None) -> None:
+    async with homes(key=key) as (public, one, other):
+        circuit = other.address
+        await meet(one, other)
+        assert one.transport.peer_address(other.transport.peer_id) == circuit
+        assert one.transport.host(other.transport.peer_id) == "127.0.0.1", "it is direct"
+        for home in (one, other):
+            await home.transport.disconnect(public.transport.peer_id)
+        record = one.note(1)
+        await one.swarm.publish(record)
+        await until(lambda: record.id in other.records, SECONDS)
+        assert isinstance(public.transport, Libp2pTransport)
+        assert not public.transport._relay._open
+
+
+async def test_calls_leave_nothing_behind() -> None:
+    async with homes() as (_, one, other):
+
+        async def call() -> None:
+            await meet(one, other)
+            await one.transport.disconnect(other.transport.peer_id)
+            await until(lambda: one.transport.peer_id not in other.transport.peers(), SECONDS)
+
+        await call()
+        before = tasks()
+        for _ in range(CALLS):
+            await call()
+        await until(lambda: tasks() <= before, SECONDS)
+
+
+def tasks() -> int:
+    """How many there are in all."""
+
+    def below(task: trio.lowlevel.Task) -> int:
+        return 1 + sum(below(child) for nursery in task.child_nurseries for child in nursery.child_tasks)
+
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    return below(root)
+
+
+async def test_of_two_that_call_each_other_one_gets_through() -> None:
+    async with homes() as (_, one, other), trio.open_nursery() as nursery:
+
+        async def call(caller: Member, called: str) -> None:
+            with suppress(ConnectError):
+                await caller.transport.connect(called)
+
+        nursery.start_soon(call, one, other.address)
+        nursery.start_soon(call, other, one.address)
+        await until(lambda: one.transport.peer_id in other.transport.peers(), SECONDS)
+        await until(lambda: other.transport.peer_id in one.transport.peers(), SECONDS)
+
+
+async def test_who_lets_in_only_some_is_not_called_by_others() -> None:
+    refused: list[str] = []
+    door = Door([identity(1).peer_id], refused.append)
+    async with homes(doors=(None, door)) as (_, one, other):
+        with pytest.raises(ConnectError, match="relay says CONNECTION_FAILED"):
+            await one.transport.connect(other.address)
+        assert one.transport.peer_id not in other.transport.peers()
+
+
+async def test_a_relay_without_a_reservation_says_so() -> None:
+    async with homes() as (public, one, other):
+        await other.transport.disconnect(public.transport.peer_id)
+        address = f"{public.address}{CIRCUIT}/p2p/{other.transport.peer_id}"
+        with pytest.raises(ConnectError, match="NO_RESERVATION"):
+            await one.transport.connect(address)
+
+
+async def test_an_announced_node_needs_no_relay() -> None:
+    async with (
+        open_transport(identity(1), [LOCAL]) as public,
+        open_transport(identity(2), announce=["/dns4/node.example/tcp/4001"]) as home,
+    ):
+        assert await home.connect(public.addresses()[0])
+        assert not [one for one in home.addresses() if CIRCUIT in one]
+
+
+# ---- what peers say of where they are
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_an_address_or_none(data: bytes) -> None:
+    spot = unpack(data)
+    assert spot is None or data.startswith(spot.packed)
+
+
+@pytest.mark.parametrize("ip", ["192.0.2.7", "2001:db8::7"])
+def test_addresses_are_multiaddrs(ip: str) -> None:
+    spot = Spot(ip_address(ip), 4001)
+    assert spot.packed == Multiaddr(f"/ip{spot.ip.version}/{ip}/tcp/4001").to_bytes()
+    assert unpack(spot.packed) == spot
+
+
+def at(*ips: str) -> HolePunch:
+    return HolePunch(type=HolePunch.CONNECT, ObsAddrs=[Spot(ip_address(one), 4001).packed for one in ips])
+
+
+def test_nobody_sends_us_into_our_own_network() -> None:
+    own = Spot(ip_address("9.9.9.9"), 1)
+    for ip in ("127.0.0.1", "192.168.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "2606:4700::1"):
+        with pytest.raises(RemoteProtocolError, match="names no address"):
+            agreed(at(ip), own)
+    assert agreed(at("10.0.0.1", "8.8.8.8"), own).ip == ip_address("8.8.8.8")
+    assert agreed(at("192.168.0.1"), Spot(ip_address("192.168.0.2"), 1)).port == 4001
+    with pytest.raises(RemoteProtocolError, match="no address"):
+        agreed(HolePunch(type=HolePunch.SYNC), own)
+
+
+def test_an_address_has_a_relay_or_not() -> None:
+    assert split("/ip4/192.0.2.7/tcp/1/p2p/a/p2p-circuit/p2p/b") == ("/ip4/192.0.2.7/tcp/1/p2p/a", "b")
+    assert split("/ip4/192.0.2.7/tcp/1/p2p/a") == ("", "")

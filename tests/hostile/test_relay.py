@@ -1,0 +1,192 @@
+"""Who misuses a relay, or a node that is called through one: the bounds hold, and each refusal is counted."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import trio
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.peer.id import ID
+from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
+
+from gossip import reach, relay, swarm
+from gossip.circuit import DCUTR, HOP, STOP, opened, tell, told
+from gossip.gate import Door
+from gossip.libp2p_transport import Libp2pTransport, open_transport
+from protocol.errors import RemoteProtocolError
+from tests.gossip.members import SWARM_ID, Member, identity, real_ms
+from tests.waiting import until
+
+LOCAL = "/ip4/127.0.0.1/tcp/0"
+SECONDS = 20.0
+RESERVE = pb.HopMessage(type=pb.HopMessage.RESERVE)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(reach, "ASK_AGAIN_SECONDS", 0.4)
+    monkeypatch.setattr(swarm, "ENOUGH", 0)  # they dial nobody by themselves
+
+
+@dataclass
+class Scene:
+    """A relay, a member that holds a reservation there, and an attacker, who is connected to the relay."""
+
+    relay: Member
+    home: Member
+    evil: Libp2pTransport
+    refused: Counter[str]
+
+    async def asks(self, question: Any, to: str = "") -> tuple[Any, Any]:
+        """The attacker's stream, and the status that it was answered."""
+        stream = await opened(self.evil._host, to or self.relay.transport.peer_id, HOP)
+        await tell(stream, question)
+        return stream, (await told(stream, pb.HopMessage)).status
+
+    async def calls_home(self) -> tuple[Any, Any]:
+        called = pb.PeerId(id=ID.from_base58(self.home.transport.peer_id).to_bytes())
+        return await self.asks(pb.HopMessage(type=pb.HopMessage.CONNECT, peer=called))
+
+    @property
+    def served(self) -> Any:
+        assert isinstance(self.relay.transport, Libp2pTransport)
+        return self.relay.transport._relay
+
+
+@asynccontextmanager
+async def scene(evil_swarm: bytes = SWARM_ID) -> AsyncIterator[Scene]:
+    """The attacker is a member of the swarm as far as the relay can tell, or of another one."""
+    refused: Counter[str] = Counter()
+    door = Door(on_refused=lambda reason: refused.update([reason]))
+    async with (
+        open_transport(identity(1), [LOCAL], door=door) as one,
+        open_transport(identity(2)) as two,
+        open_transport(identity(66), [LOCAL]) as evil,
+        trio.open_nursery() as nursery,
+    ):
+        public, home = Member(1, one, clock_ms=real_ms), Member(2, two, clock_ms=real_ms)
+        stranger = Member(66, evil, clock_ms=real_ms, swarm_id=evil_swarm)
+        for member in (public, home) if evil_swarm != SWARM_ID else (public, home, stranger):
+            await nursery.start(member.swarm.run)
+        for member in (home, stranger):
+            await member.transport.connect(public.address)
+        await until(lambda: bool(two.addresses()), SECONDS)
+        if evil_swarm == SWARM_ID:
+            await until(lambda: evil.peer_id in public.swarm.presences(), SECONDS)
+        yield Scene(public, home, evil, refused)
+        assert two.addresses(), "the honest member keeps its reservation"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_relay_is_there_for_its_own_swarm_alone() -> None:
+    async with scene(bytes(32)) as found:
+        for _, status in (await found.asks(RESERVE), await found.calls_home()):
+            assert status == pb.PERMISSION_DENIED
+        assert found.refused == {"relay": 2}
+        assert found.served.reservations == [found.home.transport.peer_id]
+
+
+async def test_nobody_reserves_in_anothers_name() -> None:
+    async with scene() as found:
+        other = pb.PeerId(id=ID.from_base58(identity(9).peer_id).to_bytes())
+        _, status = await found.asks(pb.HopMessage(type=pb.HopMessage.RESERVE, peer=other))
+        assert status == pb.OK
+        assert set(found.served.reservations) == {found.home.transport.peer_id, found.evil.peer_id}
+
+
+async def test_reservations_are_bounded_and_end_with_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scene() as found:
+        monkeypatch.setattr(relay, "MOST_RESERVATIONS", 1)
+        _, status = await found.asks(RESERVE)
+        assert status == pb.RESOURCE_LIMIT_EXCEEDED
+        monkeypatch.setattr(relay, "MOST_RESERVATIONS", 2)
+        assert (await found.asks(RESERVE))[1] == pb.OK
+        await found.evil.disconnect(found.relay.transport.peer_id)
+        await until(lambda: found.evil.peer_id not in found.served.reservations, SECONDS)
+        assert found.refused["relay"] == 1
+
+
+async def test_circuits_of_one_peer_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The called one is as well: it takes one call of a peer at a time."""
+    monkeypatch.setattr(relay, "CIRCUITS_OF_A_PEER", 1)
+    async with scene() as found:
+        stream, status = await found.calls_home()
+        assert status == pb.OK
+        assert (await found.calls_home())[1] == pb.RESOURCE_LIMIT_EXCEEDED
+        monkeypatch.setattr(relay, "CIRCUITS_OF_A_PEER", 4)
+        assert (await found.calls_home())[1] == pb.CONNECTION_FAILED
+        await stream.reset()
+        await until(lambda: not found.served._open and not found.served._circuits, SECONDS)
+        assert found.refused["relay"] == 1
+
+
+async def until_over(stream: Any) -> None:
+    with suppress(BaseLibp2pError, EOFError), trio.fail_after(SECONDS):
+        while await stream.read(1024):
+            pass
+
+
+async def test_a_circuit_that_says_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "CIRCUIT_SECONDS", 1)
+    async with scene() as found:
+        stream, status = await found.calls_home()
+        assert status == pb.OK
+        await until_over(stream)
+        await until(lambda: not found.served._open, SECONDS)
+
+
+class End:
+    """One end of a circuit, whose other end says so much and takes what it is given."""
+
+    def __init__(self, says: int) -> None:
+        self._left = says
+        self.taken = 0
+
+    async def read(self, most: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if not self._left:
+            await trio.sleep_forever()
+        size = min(most, self._left)
+        self._left -= size
+        return bytes(size)
+
+    async def write(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.taken += len(data)
+
+
+async def test_what_a_circuit_carries_is_bounded_both_ways_together() -> None:
+    one, other = End(3 * relay.CIRCUIT_BYTES), End(relay.CIRCUIT_BYTES)
+    with trio.fail_after(SECONDS):
+        await relay.carry(one, other)
+    assert relay.CIRCUIT_BYTES - 2 * relay.PIECE < one.taken + other.taken <= relay.CIRCUIT_BYTES
+
+
+async def test_nobody_but_a_relay_puts_a_call_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "RELAYS", 1)
+    async with scene() as found:
+        home = found.home.transport
+        await home.connect(found.evil.addresses()[0])
+        stream = await opened(found.evil._host, home.peer_id, STOP)
+        caller = pb.PeerId(id=ID.from_base58(identity(9).peer_id).to_bytes())
+        await tell(stream, pb.StopMessage(type=pb.StopMessage.CONNECT, peer=caller))
+        assert (await told(stream, pb.StopMessage)).status == pb.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("protocol", [HOP, STOP, DCUTR], ids=["hop", "stop", "dcutr"])
+@pytest.mark.parametrize("data", [b"", b"\xff" * 20, b"\x05\xff\xff\xff\xff\xff", b"\x02\x08\x09"])
+async def test_garbage_harms_nobody(protocol: Any, data: bytes) -> None:
+    async with scene() as found:
+        for _ in range(8):
+            with suppress(RemoteProtocolError):
+                stream = await opened(found.evil._host, found.relay.transport.peer_id, protocol)
+                with suppress(BaseLibp2pError):
+                    await stream.write(data)
+                    await stream.close()
+        record = found.relay.note(1)
+        await found.relay.swarm.publish(record)
+        await until(lambda: record.id in found.home.records, SECONDS)
