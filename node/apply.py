@@ -4,11 +4,16 @@ from genesis, and its blob id tells whether it is the right one.
 
 from collections.abc import Awaitable, Callable
 
+from gossip.seen import Seen
 from node.lineage import Lineage, Step
 from protocol.commits import blob_id
 from protocol.diffs import apply_diff, decompress
 from protocol.errors import RemoteProtocolError
+from protocol.identity import peer_id
 from protocol.ledger import Candidate, Ledger
+
+#: Records whose diff is known to be wrong, so that each is told of once: as many as strangers may well send in a night.
+MOST_WRONG = 10_000
 
 #: Asks peers for the asset of a commit; the check tells the right bytes from others.
 Fetch = Callable[[str, Callable[[bytes], bool]], Awaitable[bytes | None]]
@@ -19,13 +24,20 @@ class UnavailableError(Exception):
 
 
 class Assets:
-    """Assets of all candidates in the ledger, wherever they have to come from."""
+    """Assets of all candidates in the ledger, wherever they have to come from. ``on_wrong`` hears why a diff was
+    refused, and its author's peer id; who passed it on could not know.
+    """
 
-    def __init__(self, ledger: Ledger, lineage: Lineage, path: str, fetch: Fetch) -> None:
+    def __init__(
+        self, ledger: Ledger, lineage: Lineage, path: str, fetch: Fetch,
+        on_wrong: Callable[[str, str], None] = lambda reason, peer: None,
+    ) -> None:  # fmt: skip
         self._ledger = ledger
         self._lineage = lineage
         self._path = path
         self._fetch = fetch
+        self._on_wrong = on_wrong
+        self._wrong = Seen[str](MOST_WRONG)
 
     def held(self, commit: str) -> bytes | None:
         """The asset, where it is at hand or follows from records that are."""
@@ -65,13 +77,20 @@ class Assets:
 
     def _applied(self, candidate: Candidate, parent: bytes) -> bytes | None:
         """``parent`` with the diff of some record of the candidate that leads to its blob."""
-        for diff in {run.result.diff for run in self._ledger.runs(candidate.commit)} - {b""}:
+        tried: set[bytes] = {b""}
+        for run in self._ledger.runs(candidate.commit):
+            diff = run.result.diff
+            if diff in tried:
+                continue
+            tried.add(diff)
             try:
                 asset = apply_diff(parent, decompress(diff), self._path)
-            except RemoteProtocolError:
-                continue  # another record of this commit may carry the right one, or a peer has the asset
-            if blob_id(asset) == candidate.blob:
-                return asset
+                if blob_id(asset) == candidate.blob:
+                    return asset
+                raise RemoteProtocolError("diff", "it leads to another asset")
+            except RemoteProtocolError as error:  # another record may carry the right one, or a peer has the asset
+                if self._wrong.add(run.record_id):
+                    self._on_wrong(error.reason, peer_id(run.author))
         return None
 
     async def _fetched(self, candidate: Candidate) -> bytes:

@@ -58,7 +58,9 @@ class Node:
             known=known, meter=parts.meters,
         )  # fmt: skip
         tier = parts.trainer.device.tier
-        self._assets = Assets(self.records.ledger, parts.lineage, program.spec.asset, self.swarm.fetch_asset)
+        self._assets = Assets(
+            self.records.ledger, parts.lineage, program.spec.asset, self.swarm.fetch_asset, self._on_rejected
+        )
         self._loop = Loop(parts, options, self.records, self._assets, self.swarm, self._live)
         self._keeper = Keeper(self.records, self._assets, parts.lineage, program.spec, tier)
         self._blank = Snapshot.of(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gossip.book import MOST_ADDRESSES, MOST_PEERS, MOST_RETRY_SECONDS, RETRY_SECONDS, AddressBook
-from gossip.gate import BURST, SHUT_OUT_MS, STRIKES, Gate
+from gossip.gate import BURST, FORWARDED_BURST, SHUT_OUT_MS, STRIKES, Gate
 from gossip.live import CLAIMS_A_SECOND, CLAIMS_AN_AUTHOR, MISSED, PRESENCE_SECONDS, PRESENCES_A_SECOND, Live
 from protocol.errors import RemoteProtocolError
 from protocol.records import Claim, Note, Presence, Record, seal
@@ -169,3 +169,18 @@ def test_the_author_is_rate_limited_and_nobody_is_blamed() -> None:
     assert gate.admit(other.wire, "peer")
     clock.now_ms += 1000
     assert gate.admit(note.wire, "peer")
+
+
+def test_a_flood_through_one_forwarder_costs_no_signatures_and_blames_no_author() -> None:
+    clock, counted = Clock(), Counter[str]()
+    gate = Gate(SWARM_ID, clock, lambda reason, peer: counted.update([f"{reason} {peer}"]))
+    notes = [seal(identity(2 + number), SWARM_ID, Note(clock.now_ms, 1, "hello", ())) for number in range(10)]
+    each = round(FORWARDED_BURST / len(notes))
+    assert all(gate.admit(note.wire, "flood") for note in notes for _ in range(each))
+    unknown = seal(identity(99), SWARM_ID, Note(clock.now_ms, 1, "hello", ()))
+    assert not gate.admit(replace(unknown, signature=bytes(64)).wire, "flood")
+    assert counted == {"quota flood": 1}  # the forged signature was not looked at
+    assert gate.admit(unknown.wire, "another")
+    clock.now_ms += 1000
+    assert gate.admit(notes[0].wire, "flood")
+    assert not gate.shuts_out("flood")

@@ -12,10 +12,12 @@ from node.journal import IN_MEMORY, Journal
 from node.lineage import GitLineage
 from node.records import Records
 from protocol.commits import CommitScheme, blob_id
+from protocol.diffs import compress
 from protocol.records import Record, Result, seal
 from protocol.rules import Rules
 from protocol.statements import Origin
 from tests.node.statements import SWARM, identity, result
+from tests.protocol.test_diffs import TRICKS
 
 BASE = b"one\ntwo\nthree\n"
 SCHEME = CommitScheme({"train.py": BASE, "program.md": b"+++\n"}, "train.py")
@@ -86,11 +88,25 @@ async def test_a_missing_or_wrong_diff_is_made_good_by_a_peer(lineage: GitLineag
     records = chain()
     lie = with_diff(records[0], records[1].result.diff if records[1].result else b"")
     peers = Peers(**{commit_of(lie): FIRST})
-    assets = Assets(held(lie, records[1]).ledger, lineage, "train.py", peers.fetch)
+    told: list[tuple[str, str]] = []
+    ledger = held(lie, records[1]).ledger
+    assets = Assets(ledger, lineage, "train.py", peers.fetch, lambda *wrong: told.append(wrong))
     assert assets.held(commit_of(lie)) is None
+    assert assets.held(commit_of(lie)) is None
+    assert told == [("diff", PEER.peer_id)]  # once
     assert await assets.obtain(commit_of(records[1])) == SECOND
     assert peers.asked == [commit_of(lie)]
     assert lineage.asset(commit_of(lie)) == FIRST
+
+
+@pytest.mark.parametrize("trick", sorted(TRICKS))
+def test_a_diff_that_would_change_more_than_the_asset_is_counted(trick: str, lineage: GitLineage) -> None:
+    lie = with_diff(chain()[0], compress(TRICKS[trick].encode()))
+    told: list[tuple[str, str]] = []
+    ledger = held(lie).ledger
+    assets = Assets(ledger, lineage, "train.py", Peers().fetch, lambda *wrong: told.append(wrong))
+    assert assets.held(commit_of(lie)) is None
+    assert told == [("diff", PEER.peer_id)]
 
 
 async def test_what_nobody_has_is_unavailable(lineage: GitLineage) -> None:
