@@ -240,7 +240,8 @@ def main(steps: Sequence[str], nodes: int, seconds: float, limit: float, keep: P
     if why := missing():
         print(f"no network namespaces here: {why}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs in the background without the latter
+        signal.signal(number, signal.default_int_handler)
     try:
         with _folder(keep) as folder:
             rows = go_through(steps, nodes, seconds, limit, folder)
