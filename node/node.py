@@ -158,6 +158,7 @@ class Node:
     async def _work(self) -> None:
         self._parts.journal.set_meta("stopped", b"")
         if not self._alone:
+            log.info("listening to the swarm first, for %g s at most", JOIN_SECONDS)
             with trio.move_on_after(JOIN_SECONDS):
                 await self.swarm.in_step.wait()
         self._stopped = await self._loop.run()
