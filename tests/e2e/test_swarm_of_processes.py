@@ -152,17 +152,18 @@ async def test_a_restart_is_at_the_address_that_peers_know(nodes: Place) -> None
 
 @pytest.mark.slow
 async def test_lm_mini_in_two_processes(nodes: Place) -> None:
-    """The main job on real input: a language model trained by both, one result of each, one ledger."""
+    """The main job on real input: a language model trained by both, one result of each, one ledger. The second may run
+    genesis too, or an edit of it.
+    """
     first = await nodes.start("first", "--program", "lm-mini", "--max-experiments", "1").up()
     second = await nodes.start("second", first.address, "--max-experiments", "1", command="join").up()
     for node in (first, second):
         await node.until(finished, 200.0)
     await first.until(lambda _: agree(first, second))
-    status = second.status()
-    assert status["program"] == "lm-mini"
+    assert second.status()["program"] == "lm-mini"
+    status = first.status()
     assert status["experiments"]["by_status"] == {"scored": 2}
     assert 1.5 < status["global_best"]["metric"] < 2.3
-    assert status["global_best"]["runs"] == 2
 
 
 

@@ -95,7 +95,10 @@ async def test_calls_leave_nothing_behind() -> None:
             await meet(one, other)
             await one.transport.disconnect(other.transport.peer_id)
             await until(lambda: one.transport.peer_id not in other.transport.peers(), SECONDS)
+            await until(lambda: not called._reach._answering, SECONDS)  # else it is busy for the next
 
+        called = other.transport
+        assert isinstance(called, Libp2pTransport)
         await call()
         before = tasks()
         for _ in range(CALLS):
