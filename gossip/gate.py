@@ -74,6 +74,10 @@ class Door:
         """A connected peer wanted us for a relay."""
         self._refuse("relay", peer, wrong, logging.INFO)
 
+    def refuse_call(self, relay: str, wrong: str) -> None:
+        """A connected peer put a call through to us; whose it is, it alone says."""
+        self._refuse("call", relay, wrong, logging.INFO)
+
     @contextmanager
     def entered(self, host: str) -> Iterator[bool]:
         """Whether one more connection of an IP address may be here; it is while the block lasts."""

@@ -29,7 +29,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
-from gossip.circuit import DCUTR, HOP, STOP, relayed, split
+from gossip.circuit import DCUTR, HOP, STOP, split
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
 from gossip.frames import Libp2pStream
 from gossip.gate import Door
@@ -42,6 +42,7 @@ from gossip.overrides import (
     host_at,
     keep_known,
     keep_private,
+    relayed,
 )
 from gossip.reach import Reach
 from gossip.relay import Relay

@@ -15,8 +15,9 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 
-from gossip.circuit import ANSWER_SECONDS, STOP, end, opened, relayed, tell, told
+from gossip.circuit import ANSWER_SECONDS, STOP, end, opened, tell, told
 from gossip.gate import Door
+from gossip.overrides import relayed
 from protocol.errors import RemoteProtocolError
 
 #: Peers that may be called through us, each an entry in a table: half of all connections that a node has.
