@@ -3,7 +3,6 @@
 On one machine no NAT stands in between: tests/chaos/test_nat.py has real ones.
 """
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
@@ -25,6 +24,7 @@ from gossip.punch import Spot, agreed, unpack
 from gossip.transport import CIRCUIT, ConnectError
 from protocol.errors import RemoteProtocolError
 from tests.gossip.members import Member, identity, real_ms
+from tests.left import descriptors, tasks
 from tests.waiting import until
 
 LOCAL = "/ip4/127.0.0.1/tcp/0"
@@ -147,22 +147,6 @@ def muxers(member: Member) -> list[Any]:
     assert isinstance(member.transport, Libp2pTransport)
     connections = member.transport._network.get_connections_map()
     return [one.muxed_conn for some in connections.values() for one in some]
-
-
-def descriptors() -> int:
-    """How many this process has open."""
-    return len(os.listdir("/proc/self/fd"))
-
-
-def tasks() -> int:
-    """How many there are in all."""
-
-    def below(task: trio.lowlevel.Task) -> int:
-        return 1 + sum(below(child) for nursery in task.child_nurseries for child in nursery.child_tasks)
-
-    root = trio.lowlevel.current_root_task()
-    assert root is not None
-    return below(root)
 
 
 async def test_of_two_that_call_each_other_one_gets_through() -> None:
