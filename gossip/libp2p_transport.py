@@ -189,7 +189,7 @@ class Libp2pTransport:
         self._relay = Relay(host, door)
         self._reach = Reach(host, door, self.peer_address, listens=listens, announces=bool(announce))
         if listens:
-            self._serve(HOP, self._relay.serve)
+            self._serve_calls(HOP, self._relay.serve)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -199,8 +199,8 @@ class Libp2pTransport:
             def welcome(connection: Any) -> None:
                 nursery.start_soon(self._welcome, connection)
 
-            self._serve(STOP, partial(self._reach.answer_call, then=welcome))
-            self._serve(DCUTR, self._reach.answer_punch)
+            self._serve_calls(STOP, partial(self._reach.answer_call, then=welcome))
+            self._serve_calls(DCUTR, self._reach.answer_punch)
             nursery.start_soon(self._reach.hold)
             try:
                 yield
@@ -309,6 +309,16 @@ class Libp2pTransport:
 
     def handle(self, protocol: str, handler: Handler) -> None:
         self._serve(protocol, lambda stream: serve(handler, Libp2pStream(stream)))
+
+    def _serve_calls(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
+        async def serve_one(stream: Any) -> None:
+            try:
+                await act(stream)
+            except RemoteProtocolError as error:
+                self._door.refuse_words(str(stream.muxed_conn.peer_id), error.reason)
+                raise
+
+        self._serve(protocol, serve_one)
 
     def _serve(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
         async def serve_one(stream: Any) -> None:

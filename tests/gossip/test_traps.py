@@ -139,6 +139,20 @@ async def test_gossip_after_a_quick_restart_is_not_taken_for_old() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_what_two_publish_is_one_message() -> None:
+    """Upstream a message is named by its publisher and number, so a record that several tell is delivered as often."""
+    async with pair() as (one, two), open_transport(identity(3)) as three:
+        inbox = await one.subscribe("bees", anything)
+        await three.connect(one.addresses()[0])
+        with trio.fail_after(SECONDS):
+            for publisher, own in ((two, b"by two"), (three, b"by three")):
+                await until(lambda: publisher._pubsub.peer_topics.get("bees"))  # type: ignore[arg-type]  # noqa: B023
+                for data in (b"same", own):
+                    await publisher.publish("bees", data)
+            heard = [(await inbox.receive())[1] for _ in range(3)]
+        assert sorted(heard) == [b"by three", b"by two", b"same"]
+
+
 async def test_peers_that_come_while_a_node_starts_do_not_end_it() -> None:
     """Upstream a peer that connects before pubsub runs ends the host; so the node listens last."""
     port = free_port()
