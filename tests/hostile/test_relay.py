@@ -167,14 +167,20 @@ class End:
     def __init__(self, says: int) -> None:
         self._left = says
         self.taken = 0
+        self.muxed_stream = self.conn = self
+        self.stream_id = 0
+        self.stream_events = {0: trio.Event()}
 
     async def read(self, most: int) -> bytes:
         await trio.lowlevel.checkpoint()
         if not self._left:
-            await trio.sleep_forever()
+            await self.stream_events[0].wait()
         size = min(most, self._left)
         self._left -= size
         return bytes(size)
+
+    async def reset(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def write(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
