@@ -22,6 +22,7 @@ from libp2p.peer.id import ID
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
+from gossip.overrides import reset
 from gossip.transport import CIRCUIT, CLOSE_SECONDS
 from protocol.errors import RemoteProtocolError
 
@@ -68,17 +69,10 @@ async def told(stream: Any, kind: Any, most: int = MOST_MESSAGE_BYTES) -> Any:
 
 
 async def end(stream: Any) -> None:
-    """Close both ways, also where we are cancelled, and wait for nobody.
-
-    Upstream: who reads a yamux stream is not woken when our own side ends it, and would wait until its connection ends.
-    """
-    muxed = stream.muxed_stream
-    reading = muxed.conn.stream_events.get(muxed.stream_id)
+    """Close both ways, also where we are cancelled, and wait for nobody."""
     with trio.move_on_after(CLOSE_SECONDS) as scope, suppress(*_BROKEN):
         scope.shield = True
-        await stream.reset()
-    if reading is not None:
-        reading.set()
+        await reset(stream)
 
 
 def split(address: str) -> tuple[str, str]:
@@ -90,11 +84,6 @@ def split(address: str) -> tuple[str, str]:
 def raw(stream: Any, address: str, *, initiator: bool) -> RawConnection:
     """A stream whose other end is a peer, as what libp2p makes connections of."""
     return RawConnection(_Piece(stream), initiator, ConnectionType.RELAYED, [Multiaddr(address)])
-
-
-def relayed(muxed: Any) -> bool:
-    """Whether a connection goes through a relay."""
-    return bool(muxed.get_connection_type() is ConnectionType.RELAYED)
 
 
 class _Piece(ReadWriteCloser):  # type: ignore[misc]  # libp2p has no usable types

@@ -74,6 +74,15 @@ class Door:
         """A connected peer wanted us for a relay."""
         self._refuse("relay", peer, wrong, logging.INFO)
 
+    def refuse_call(self, relay: str, wrong: str) -> None:
+        """A connected peer put a call through to us; whose it is, it alone says."""
+        self._refuse("call", relay, wrong, logging.INFO)
+
+    def refuse_words(self, peer: str, reason: str) -> None:
+        """A connected peer said what is none of the messages about circuits."""
+        if reason not in FORGIVEN:
+            self._refuse(reason, peer, f"{reason} words about circuits", logging.INFO)
+
     @contextmanager
     def entered(self, host: str) -> Iterator[bool]:
         """Whether one more connection of an IP address may be here; it is while the block lasts."""

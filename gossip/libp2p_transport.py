@@ -29,7 +29,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
-from gossip.circuit import DCUTR, HOP, STOP, relayed, split
+from gossip.circuit import DCUTR, HOP, STOP, split
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
 from gossip.frames import Libp2pStream
 from gossip.gate import Door
@@ -42,6 +42,7 @@ from gossip.overrides import (
     host_at,
     keep_known,
     keep_private,
+    relayed,
 )
 from gossip.reach import Reach
 from gossip.relay import Relay
@@ -188,7 +189,7 @@ class Libp2pTransport:
         self._relay = Relay(host, door)
         self._reach = Reach(host, door, self.peer_address, listens=listens, announces=bool(announce))
         if listens:
-            self._serve(HOP, self._relay.serve)
+            self._serve_calls(HOP, self._relay.serve)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -198,8 +199,8 @@ class Libp2pTransport:
             def welcome(connection: Any) -> None:
                 nursery.start_soon(self._welcome, connection)
 
-            self._serve(STOP, partial(self._reach.answer_call, then=welcome))
-            self._serve(DCUTR, self._reach.answer_punch)
+            self._serve_calls(STOP, partial(self._reach.answer_call, then=welcome))
+            self._serve_calls(DCUTR, self._reach.answer_punch)
             nursery.start_soon(self._reach.hold)
             try:
                 yield
@@ -308,6 +309,16 @@ class Libp2pTransport:
 
     def handle(self, protocol: str, handler: Handler) -> None:
         self._serve(protocol, lambda stream: serve(handler, Libp2pStream(stream)))
+
+    def _serve_calls(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
+        async def serve_one(stream: Any) -> None:
+            try:
+                await act(stream)
+            except RemoteProtocolError as error:
+                self._door.refuse_words(str(stream.muxed_conn.peer_id), error.reason)
+                raise
+
+        self._serve(protocol, serve_one)
 
     def _serve(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
         async def serve_one(stream: Any) -> None:

@@ -14,7 +14,6 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.transport.exceptions import MuxerUpgradeFailure
 
-from gossip.circuit import relayed
 from gossip.gate import Door
 from gossip.private import CheckedConnection
 from gossip.transport import LOOPBACK
@@ -72,8 +71,8 @@ class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types
         """
 
     async def _handle_new_peer(self, peer_id: Any) -> None:
-        """Upstream: the queue to a peer holds 32 messages, and no argument says otherwise. Through a circuit, which
-        is hung up soon, nothing is gossiped.
+        """Upstream: the queue to a peer holds 32 messages, and no argument says otherwise. And whatever connection is
+        first is gossiped through, though it be a circuit that is hung up in seconds and may carry little.
         """
         some = self.host.get_network().get_connections(peer_id)
         if some and all(relayed(one.muxed_conn) for one in some):
@@ -140,7 +139,8 @@ def end_inbound(network: Any, door: Door) -> None:
     """Let the task of an inbound connection end with the connection, and take so many of one host alone.
 
     Upstream: it waits for the end of the host, so each inbound connection leaks a task and a token of the
-    limiter of inbound connections, and after 300 of them the node accepts no more until it restarts.
+    limiter of inbound connections, and after 300 of them the node accepts no more until it restarts. What comes
+    through a circuit comes through no listener and is not to wait: who answers a call goes on and hangs up.
     """
     original = network.upgrade_inbound_raw_conn
 
@@ -150,7 +150,7 @@ def end_inbound(network: Any, door: Door) -> None:
                 await raw.close()
                 raise SwarmException("too many connections of one host")
             muxed = await original(raw, address)
-            if relayed(muxed):  # gossip/reach.py waits for the end of it
+            if relayed(muxed):
                 return muxed
             for connection in network.get_connections(muxed.peer_id):
                 if connection.muxed_conn is muxed:
@@ -190,6 +190,25 @@ def keep_private(network: Any, key: bytes | None, door: Door) -> None:
     network.upgrade_inbound_raw_conn = upgrade_inbound
     network.upgrade_outbound_raw_conn = upgrade_outbound
     network.upgrader.upgrade_connection = agree_with_admitted
+
+
+def relayed(muxed: Any) -> bool:
+    """Whether a connection goes through a relay."""
+    return bool(muxed.get_connection_type() is ConnectionType.RELAYED)
+
+
+async def reset(stream: Any) -> None:
+    """End a stream both ways, for whoever reads it too.
+
+    Upstream: who reads a yamux stream is not woken when our own side ends it, and waits until its connection ends. The
+    connection through a circuit is read from a stream of the one to the relay: each call left its tasks behind.
+    """
+    muxed = stream.muxed_stream
+    reading = muxed.conn.stream_events.get(muxed.stream_id)
+    muxed.recv_closed = muxed.reset_received = True
+    if reading is not None:
+        reading.set()  # before the end: who is woken later would put its own event back, for ever
+    await stream.reset()
 
 
 def heard_at(muxed: Any) -> float:

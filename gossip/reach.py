@@ -20,9 +20,9 @@ from libp2p.peer.id import ID
 from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 from multiaddr import Multiaddr
 
-from gossip.circuit import HOP, end, opened, raw, relayed, split, tell, told
-from gossip.gate import Door
-from gossip.overrides import own_host
+from gossip.circuit import HOP, end, opened, raw, split, tell, told
+from gossip.gate import Budgets, Door
+from gossip.overrides import own_host, relayed
 from gossip.punch import Spot, follow, lead, own_spot, punch, seen_at
 from gossip.transport import CIRCUIT, CLOSE_SECONDS, ConnectError, peer_of
 from protocol.errors import RemoteProtocolError
@@ -37,8 +37,13 @@ LOOK_SECONDS = 5.0
 ASK_AGAIN_SECONDS = 20.0
 #: Half of the time that a relay gives, so that an answer that is lost costs no reservation.
 RENEW_SECONDS = 1800.0
-#: Calls of others that are answered at a time; each is over within a minute.
-MOST_CALLS = 8
+#: Calls of others that are answered at a time, each over within a minute: so many by each relay, and one of a caller.
+CALLS_OF_A_RELAY = 4
+#: What a relay puts through in the long run, whatever names it says, and at once after a pause: all peers of a node
+#: call after it was away. A call was measured to cost both ends and the relay 0.1 s of a core, all together.
+RELAYED_A_SECOND, RELAYED_BURST = 0.2, 32.0
+#: Of one caller: one through whose NAT no way is found calls twice an hour.
+CALLED_A_SECOND, CALLED_BURST = 1 / 60, 6.0
 #: From the end of the handshake to the moment that both dial.
 AGREE_SECONDS = 10.0
 #: Where both NATs let nothing through, they will not soon.
@@ -69,7 +74,9 @@ class Reach:
         self._relays: dict[str, tuple[str, float]] = {}
         self._asked: dict[str, float] = {}
         self._calls: dict[str, _Call] = {}
-        self._answering: set[str] = set()
+        self._answering: dict[str, str] = {}
+        self._by_relay = Budgets(RELAYED_A_SECOND, RELAYED_BURST)
+        self._by_caller = Budgets(CALLED_A_SECOND, CALLED_BURST)
         self._no_way: dict[str, float] = {}
 
     def addresses(self) -> list[str]:
@@ -199,21 +206,36 @@ class Reach:
             await tell(stream, pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.PERMISSION_DENIED))
             await stream.close()
             return
-        self._answering.add(caller)
+        self._answering[caller] = relay
         try:
             await tell(stream, pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.OK))
             own = await own_spot(self._host, relay)
             found = await self._punch_with(stream, caller, own)
         finally:
-            self._answering.discard(caller)
+            del self._answering[caller]
         if found is not None:
             then(_socket(found, initiator=False))
 
     def _takes(self, caller: str, relay: str) -> bool:
         """Of two that call each other, one goes on calling."""
-        busy = caller in self._answering or len(self._answering) >= MOST_CALLS
+        wrong = self._too_much(caller, relay)
+        if wrong:
+            self._door.refuse_call(relay, wrong)
+            return False
         calls_too = caller in self._calls and self._me < caller
-        return relay in self._relays and self._door.allows(caller) and not (busy or calls_too or self._direct(caller))
+        return self._door.admit(caller) and not (calls_too or self._direct(caller))
+
+    def _too_much(self, caller: str, relay: str) -> str:
+        """What is wrong with a call that a relay puts through, "" for nothing."""
+        if relay not in self._relays:
+            return "it is no relay of ours"
+        now_ms = round(trio.current_time() * 1000)
+        by_relay = [*self._answering.values()].count(relay)
+        if caller in self._answering or by_relay >= CALLS_OF_A_RELAY:
+            return "calls enough are being answered"
+        if not (self._by_relay.spend(relay, now_ms) and self._by_caller.spend(caller, now_ms)):
+            return "too many calls"
+        return ""
 
     async def _punch_with(self, stream: Any, caller: str, own: Spot) -> trio.SocketStream | None:
         address = f"/p2p/{self._me}{CIRCUIT}/p2p/{caller}"

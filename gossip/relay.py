@@ -15,8 +15,9 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 
-from gossip.circuit import ANSWER_SECONDS, STOP, end, opened, relayed, tell, told
+from gossip.circuit import ANSWER_SECONDS, STOP, end, opened, tell, told
 from gossip.gate import Door
+from gossip.overrides import relayed
 from protocol.errors import RemoteProtocolError
 
 #: Peers that may be called through us, each an entry in a table: half of all connections that a node has.
@@ -102,7 +103,7 @@ class Relay:
         elif self._open >= MOST_CIRCUITS or max(self._circuits[caller], self._circuits[called]) >= CIRCUITS_OF_A_PEER:
             await self._refuse(stream, pb.RESOURCE_LIMIT_EXCEEDED, caller, "it has circuits enough")
         else:
-            with self._counted(caller, called), trio.move_on_after(CIRCUIT_SECONDS):
+            with self._counted(caller, called), trio.move_on_after(2 * CIRCUIT_SECONDS):  # ``carry`` ends long before
                 await self._join(stream, caller, called)
 
     async def _join(self, stream: Any, caller: str, called: str) -> None:
@@ -148,8 +149,13 @@ class Relay:
 
 
 async def carry(one: Any, other: Any, most: int = CIRCUIT_BYTES) -> None:
-    """Pass on what either says until one of them ends it, or ``most`` bytes have been said."""
+    """Pass on what either says until one of them ends it, ``most`` bytes have been said or its time is over; ends both.
+
+    Nothing is cancelled: upstream a write that is cancelled after it was encrypted ends the connection that it was for,
+    with all that others have to say on it.
+    """
     left = most
+    over = trio.Event()
 
     async def pass_on(source: Any, sink: Any) -> None:
         nonlocal left
@@ -159,11 +165,15 @@ async def carry(one: Any, other: Any, most: int = CIRCUIT_BYTES) -> None:
                 if left < 0:
                     break
                 await sink.write(data)
-        nursery.cancel_scope.cancel()
+        over.set()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pass_on, one, other)
         nursery.start_soon(pass_on, other, one)
+        with trio.move_on_after(CIRCUIT_SECONDS):
+            await over.wait()
+        await end(one)
+        await end(other)
 
 
 def _status(code: Any) -> Any:

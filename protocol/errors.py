@@ -44,6 +44,7 @@ REASONS = frozenset(
         "stranger",  # a connection of a peer that is not allowed here
         "crowd",  # one connection too many of one host
         "relay",  # asked to be put through, and is not of the swarm or has enough
+        "call",  # put somebody through to us who calls too much, or without being our relay
         "frame",  # a child process sent a wrong frame
     }
 )

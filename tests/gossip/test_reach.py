@@ -6,6 +6,7 @@ On one machine no NAT stands in between: tests/chaos/test_nat.py has real ones.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 import trio
@@ -14,20 +15,22 @@ from hypothesis import strategies as st
 from libp2p.relay.circuit_v2.pb.dcutr_pb2 import HolePunch
 from multiaddr import Multiaddr
 
-from gossip import reach, swarm
+from gossip import punch, reach, swarm
 from gossip.circuit import split
 from gossip.gate import Door
 from gossip.libp2p_transport import Libp2pTransport, open_transport
+from gossip.overrides import relayed
 from gossip.punch import Spot, agreed, unpack
 from gossip.transport import CIRCUIT, ConnectError
 from protocol.errors import RemoteProtocolError
 from tests.gossip.members import Member, identity, real_ms
+from tests.left import descriptors, tasks
 from tests.waiting import until
 
 LOCAL = "/ip4/127.0.0.1/tcp/0"
 SECONDS = 20.0
 KEY = bytes(range(32))
-CALLS = 8
+CALLS = 12
 
 
 @pytest.fixture(autouse=True)
@@ -88,33 +91,66 @@ async def test_two_that_cannot_be_dialed_meet_and_need_the_relay_no_more(key: by
         assert not public.transport._relay._open
 
 
-async def test_calls_leave_nothing_behind() -> None:
+@pytest.mark.parametrize("way", [True, False], ids=["a way", "no way"])
+async def test_calls_leave_nothing_behind(way: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a direct way is found or not, while the connections to the relay stay."""
+    monkeypatch.setattr(reach, "CALLED_BURST", 2.0 * CALLS)
+    if not way:
+        monkeypatch.setattr(punch, "PUNCH_SECONDS", 0.0)
+        monkeypatch.setattr(reach, "NO_WAY_SECONDS", 0.0)
     async with homes() as (_, one, other):
 
         async def call() -> None:
-            await meet(one, other)
-            await one.transport.disconnect(other.transport.peer_id)
-            await until(lambda: one.transport.peer_id not in other.transport.peers(), SECONDS)
-            await until(lambda: not called._reach._answering, SECONDS)  # else it is busy for the next
+            if way:
+                await meet(one, other)
+                await one.transport.disconnect(other.transport.peer_id)
+                await until(lambda: one.transport.peer_id not in other.transport.peers(), SECONDS)
+            else:
+                with pytest.raises(ConnectError, match="no way was found"):
+                    await one.transport.connect(other.address)
+            await until(lambda: not answers(other), SECONDS)  # who is called knows of the end a little later
 
-        called = other.transport
-        assert isinstance(called, Libp2pTransport)
         await call()
-        before = tasks()
+        before, open_before = tasks(), descriptors()
         for _ in range(CALLS):
             await call()
-        await until(lambda: tasks() <= before, SECONDS)
+        await until(lambda: tasks() <= before and descriptors() <= open_before, SECONDS)
 
 
-def tasks() -> int:
-    """How many there are in all."""
+async def test_nothing_is_gossiped_through_a_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream whatever connection is first is gossiped through."""
+    seen: list[set[str]] = []
 
-    def below(task: trio.lowlevel.Task) -> int:
-        return 1 + sum(below(child) for nursery in task.child_nurseries for child in nursery.child_tasks)
+    async def look_and_punch(*args: Any, **options: Any) -> Any:
+        for home in (one, other):
+            assert any(relayed(muxed) for muxed in muxers(home))
+            assert isinstance(home.transport, Libp2pTransport)
+            seen.append(set(map(str, home.transport._pubsub.peers)))
+        return await punch.punch(*args, **options)
 
-    root = trio.lowlevel.current_root_task()
-    assert root is not None
-    return below(root)
+    monkeypatch.setattr(reach, "punch", look_and_punch)
+    async with homes() as (public, one, other):
+        await meet(one, other)
+        assert seen == [{public.transport.peer_id}] * 4
+        await until(lambda: gossips(one, other) and gossips(other, one), SECONDS)
+
+
+def answers(member: Member) -> bool:
+    """Whether it is being called."""
+    assert isinstance(member.transport, Libp2pTransport)
+    return bool(member.transport._reach._answering)
+
+
+def gossips(one: Member, other: Member) -> bool:
+    assert isinstance(one.transport, Libp2pTransport)
+    return other.transport.peer_id in map(str, one.transport._pubsub.peers)
+
+
+def muxers(member: Member) -> list[Any]:
+    """Of all connections of a member."""
+    assert isinstance(member.transport, Libp2pTransport)
+    connections = member.transport._network.get_connections_map()
+    return [one.muxed_conn for some in connections.values() for one in some]
 
 
 async def test_of_two_that_call_each_other_one_gets_through() -> None:

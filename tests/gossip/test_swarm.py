@@ -2,26 +2,29 @@
 same.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from gossip import memory, wire
 from gossip.gate import STRIKES
 from gossip.hello import Hello, fetch_program, hello
 from gossip.live import CLAIM_BUDGETS, CLAIM_GRACE_MS, MISSED, PRESENCE_SECONDS
 from gossip.memory import MemoryNetwork
-from gossip.swarm import SYNC_SECONDS
+from gossip.swarm import SESSION_SECONDS, SYNC_SECONDS
 from gossip.sync import SYNC
 from gossip.transport import Stream
+from gossip.wire import FRAME_SECONDS
 from protocol import codec
 from protocol.commits import CommitScheme, blob_id
 from protocol.errors import RemoteProtocolError
 from protocol.manifest import pack
 from protocol.manifest import swarm_id as swarm_id_of
-from protocol.reconcile import MOST_IDS
-from protocol.records import Claim, Result, run_seed, seal
+from protocol.reconcile import FINGERPRINT_BYTES, ID_BYTES, MOST_IDS
+from protocol.records import Claim, Note, Result, run_seed, seal
 from protocol.statements import Origin, Status
 from tests.gossip.members import SWARM_ID, Member, agree, identity, virtual_ms
 from tests.waiting import until
@@ -235,6 +238,59 @@ async def test_a_peer_that_breaks_the_exchange_or_is_silent_is_parted_from(
         await strange.connect(member.address)
         await until(lambda: not member.transport.peers(), LONG)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("pause", "least", "most"),
+    [(None, FRAME_SECONDS, FRAME_SECONDS), (FRAME_SECONDS - 1, SESSION_SECONDS - FRAME_SECONDS, SESSION_SECONDS)],
+    ids=["never", "slowly"],
+)
+async def test_who_asks_for_all_and_reads_it_slowly_holds_a_slot_for_a_bounded_time(
+    pause: float | None, least: float, most: float, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And others are served meanwhile."""
+    monkeypatch.setattr(memory, "WINDOW", 1)
+    network = MemoryNetwork()
+    one, two = members_of(network, 2)
+    for number in range(300):
+        one.keep(seal(one.identity, SWARM_ID, Note(virtual_ms(), number, "x" * 2000, ())))
+    slow = network.transport(identity(99).peer_id)
+    slow.handle(SYNC, agree_at_once)  # it is not for this that it is parted from
+    async with trio.open_nursery() as nursery:
+        await start(nursery, [one])
+        await slow.connect(one.address)
+        stream = await slow.open(one.transport.peer_id, SYNC)
+        await ask_for_all(stream)
+        begun = trio.current_time()
+        await start(nursery, [two])
+        await until(lambda: agree([one, two]), FRAME_SECONDS / 2)
+        assert slow.peer_id in one.swarm._served
+        if pause is not None:
+            nursery.start_soon(read_slowly, stream, pause)
+        await until(lambda: slow.peer_id not in one.swarm._served, 2 * SESSION_SECONDS)
+        assert least <= trio.current_time() - begun <= most + 2.0
+        nursery.cancel_scope.cancel()
+
+
+async def ask_for_all(stream: Stream) -> None:
+    """As somebody who holds nothing."""
+    await wire.say(stream, "sync", SWARM_ID, bytes(FINGERPRINT_BYTES))
+    await wire.hear(stream, "differ")
+    await wire.say(stream, "ranges", bytes(ID_BYTES) + b"\xff" * ID_BYTES, b"")
+    compared = await wire.hear(stream, "compared")
+    await wire.say(stream, "want", compared[3])
+
+
+async def agree_at_once(stream: Stream) -> None:
+    await wire.hear(stream, "sync")
+    await wire.say(stream, "same")
+
+
+async def read_slowly(stream: Stream, pause: float) -> None:
+    with suppress(RemoteProtocolError):
+        while True:
+            await trio.sleep(pause)
+            await stream.receive(wire.MAX_FRAME_BYTES)
 
 
 async def test_a_record_that_the_ledger_refuses_is_not_asked_for_again(autojump_clock: MockClock) -> None:

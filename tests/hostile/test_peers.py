@@ -25,6 +25,7 @@ from gossip.transport import MAX_MESSAGE_BYTES, ConnectError
 from protocol.errors import RemoteProtocolError
 from protocol.records import Note, Record, seal
 from tests.gossip.members import SWARM_ID, Member, identity, real_ms
+from tests.gossip.test_swarm import ask_for_all
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -214,6 +215,18 @@ async def test_one_peer_does_not_hold_all_slots_of_sync() -> None:
             await until(lambda: found.honest[0].records.keys() <= third.records.keys(), SECONDS)
             nursery.cancel_scope.cancel()
         assert held
+
+
+async def test_who_asks_for_all_and_reads_nothing_does_not_hold_a_slot() -> None:
+    async with scene() as found:
+        first = found.honest[0]
+        for number in range(400):  # several times what yamux lets be under way
+            first.keep(seal(first.identity, SWARM_ID, Note(real_ms(), number, "x" * 2000, ())))
+        stream = await found.evil.open(found.victim, SYNC)
+        await ask_for_all(stream)
+        assert found.evil.peer_id in first.swarm._served
+        await found.unharmed()
+        await until(lambda: found.evil.peer_id not in first.swarm._served, 2 * wire.FRAME_SECONDS)
 
 
 async def test_a_program_whose_bytes_do_not_make_its_hash_is_refused() -> None:

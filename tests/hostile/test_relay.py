@@ -13,15 +13,19 @@ from libp2p.peer.id import ID
 from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 
 from gossip import reach, relay, swarm
-from gossip.circuit import DCUTR, HOP, STOP, opened, tell, told
+from gossip.circuit import DCUTR, HOP, STOP, opened, raw, tell, told
 from gossip.gate import Door
-from gossip.libp2p_transport import Libp2pTransport, open_transport
+from gossip.libp2p_transport import MOST_STREAMS, Libp2pTransport, open_transport
+from gossip.transport import CIRCUIT
 from protocol.errors import RemoteProtocolError
 from tests.gossip.members import SWARM_ID, Member, identity, real_ms
+from tests.left import tasks
 from tests.waiting import until
 
 LOCAL = "/ip4/127.0.0.1/tcp/0"
 SECONDS = 20.0
+#: The length is right, and what follows is no protobuf.
+NO_MESSAGE = b"\x05\xff\xff\xff\xff\xff"
 RESERVE = pb.HopMessage(type=pb.HopMessage.RESERVE)
 
 
@@ -52,6 +56,24 @@ class Scene:
         return await self.asks(pb.HopMessage(type=pb.HopMessage.CONNECT, peer=called))
 
     @property
+    def circuit(self) -> str:
+        """Where the member is called."""
+        return f"{self.relay.address}{CIRCUIT}/p2p/{self.home.transport.peer_id}"
+
+    async def puts_through(self, number: int, to: str) -> tuple[Any, Any]:
+        """A call that the attacker makes up, and what it was answered."""
+        stream = await opened(self.evil._host, to, STOP)
+        caller = pb.PeerId(id=ID.from_base58(identity(number).peer_id).to_bytes())
+        await tell(stream, pb.StopMessage(type=pb.StopMessage.CONNECT, peer=caller))
+        return stream, (await told(stream, pb.StopMessage)).status
+
+    @property
+    def reach(self) -> reach.Reach:
+        """Of the member that is called."""
+        assert isinstance(self.home.transport, Libp2pTransport)
+        return self.home.transport._reach
+
+    @property
     def served(self) -> Any:
         assert isinstance(self.relay.transport, Libp2pTransport)
         return self.relay.transport._relay
@@ -64,7 +86,7 @@ async def scene(evil_swarm: bytes = SWARM_ID) -> AsyncIterator[Scene]:
     door = Door(on_refused=lambda reason: refused.update([reason]))
     async with (
         open_transport(identity(1), [LOCAL], door=door) as one,
-        open_transport(identity(2)) as two,
+        open_transport(identity(2), door=door) as two,
         open_transport(identity(66), [LOCAL]) as evil,
         trio.open_nursery() as nursery,
     ):
@@ -145,14 +167,20 @@ class End:
     def __init__(self, says: int) -> None:
         self._left = says
         self.taken = 0
+        self.muxed_stream = self.conn = self
+        self.stream_id = 0
+        self.stream_events = {0: trio.Event()}
 
     async def read(self, most: int) -> bytes:
         await trio.lowlevel.checkpoint()
         if not self._left:
-            await trio.sleep_forever()
+            await self.stream_events[0].wait()
         size = min(most, self._left)
         self._left -= size
         return bytes(size)
+
+    async def reset(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def write(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
@@ -171,15 +199,82 @@ async def test_nobody_but_a_relay_puts_a_call_through(monkeypatch: pytest.Monkey
     async with scene() as found:
         home = found.home.transport
         await home.connect(found.evil.addresses()[0])
-        stream = await opened(found.evil._host, home.peer_id, STOP)
-        caller = pb.PeerId(id=ID.from_base58(identity(9).peer_id).to_bytes())
-        await tell(stream, pb.StopMessage(type=pb.StopMessage.CONNECT, peer=caller))
-        assert (await told(stream, pb.StopMessage)).status == pb.PERMISSION_DENIED
+        _, status = await found.puts_through(9, home.peer_id)
+        assert status == pb.PERMISSION_DENIED
+        assert found.refused == {"call": 1}
+
+
+async def test_a_relay_that_makes_up_calls_is_bounded_and_does_not_stand_in_the_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At a time and in a time, whatever names it says; who calls through another relay is answered."""
+    monkeypatch.setattr(reach, "RELAYED_A_SECOND", 0.0)
+    most, burst = reach.CALLS_OF_A_RELAY, round(reach.RELAYED_BURST)
+    async with scene() as found, called_by(found) as friend:
+        home = found.home.transport
+        await home.connect(found.evil.addresses()[0])
+        await until(lambda: found.evil.peer_id in found.reach._relays, SECONDS)
+        taken = [(await found.puts_through(number, home.peer_id))[1] for number in range(100, 100 + 2 * most)]
+        assert taken == [pb.OK] * most + [pb.PERMISSION_DENIED] * most
+        assert found.refused == {"call": most}
+        await friend.connect(found.circuit)
+        await until(lambda: friend.peer_id in home.peers(), SECONDS)
+        monkeypatch.setattr(reach, "CALLS_OF_A_RELAY", 2 * burst)
+        taken = []
+        for number in range(200, 200 + burst):
+            stream, status = await found.puts_through(number, home.peer_id)
+            taken.append(status)
+            await stream.reset()
+        assert taken == [pb.OK] * (burst - most) + [pb.PERMISSION_DENIED] * most
+        assert found.refused == {"call": 2 * most}
+
+
+@asynccontextmanager
+async def called_by(found: Scene) -> AsyncIterator[Libp2pTransport]:
+    """One more member that only dials, whom the relay knows."""
+    async with open_transport(identity(3)) as transport, trio.open_nursery() as nursery:
+        await nursery.start(Member(3, transport, clock_ms=real_ms).swarm.run)
+        await transport.connect(found.relay.address)
+        await until(lambda: transport.peer_id in found.relay.swarm.presences(), SECONDS)
+        yield transport
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_calls_and_hangs_on_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opens many streams in the circuit and never agrees on a moment; so it does again and again."""
+    monkeypatch.setattr(reach, "AGREE_SECONDS", 3.0)
+    async with scene() as found:
+        home = ID.from_base58(found.home.transport.peer_id)
+        found.evil._host.set_stream_handler(DCUTR, until_over)
+        before = tasks()
+        for _ in range(2):
+            stream, status = await found.calls_home()
+            assert status == pb.OK
+            ends = raw(stream, found.circuit, initiator=True)
+            await found.evil._network.upgrade_outbound_raw_conn(ends, home)
+            for _ in range(2 * MOST_STREAMS):
+                await found.evil._network.new_stream(home)
+            await until(lambda: tasks() > before + 2 * MOST_STREAMS, SECONDS)
+            await until(lambda: not found.reach._answering and not found.served._open, SECONDS)
+        await until(lambda: tasks() <= before, SECONDS)
+
+
+async def test_one_caller_is_answered_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "CALLED_A_SECOND", 0.0)
+    async with scene() as found:
+        answers = []
+        for _ in range(round(reach.CALLED_BURST) + 2):
+            stream, status = await found.calls_home()
+            answers.append(status)
+            await stream.reset()
+            await until(lambda: not found.reach._answering and not found.served._open, SECONDS)
+        assert answers == [pb.OK] * round(reach.CALLED_BURST) + [pb.CONNECTION_FAILED] * 2
+        assert found.refused["call"] == 2
 
 
 @pytest.mark.parametrize("protocol", [HOP, STOP, DCUTR], ids=["hop", "stop", "dcutr"])
-@pytest.mark.parametrize("data", [b"", b"\xff" * 20, b"\x05\xff\xff\xff\xff\xff", b"\x02\x08\x09"])
-async def test_garbage_harms_nobody(protocol: Any, data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"\xff" * 20, NO_MESSAGE, b"\x02\x08\x09"])
+async def test_garbage_is_counted_and_harms_nobody(protocol: Any, data: bytes) -> None:
     async with scene() as found:
         for _ in range(8):
             with suppress(RemoteProtocolError):
@@ -187,6 +282,8 @@ async def test_garbage_harms_nobody(protocol: Any, data: bytes) -> None:
                 with suppress(BaseLibp2pError):
                     await stream.write(data)
                     await stream.close()
+        if data == NO_MESSAGE and protocol != DCUTR:  # which is heard within a call alone
+            await until(lambda: found.refused["malformed"] == 8, SECONDS)
         record = found.relay.note(1)
         await found.relay.swarm.publish(record)
         await until(lambda: record.id in found.home.records, SECONDS)
