@@ -84,14 +84,18 @@ class Assets:
                 continue
             tried.add(diff)
             try:
-                asset = apply_diff(parent, decompress(diff), self._path)
-                if blob_id(asset) == candidate.blob:
-                    return asset
-                raise RemoteProtocolError("diff", "it leads to another asset")
+                return self._checked(diff, parent, candidate)
             except RemoteProtocolError as error:  # another record may carry the right one, or a peer has the asset
                 if self._wrong.add(run.record_id):
                     self._on_wrong(error.reason, peer_id(run.author))
         return None
+
+    def _checked(self, diff: bytes, parent: bytes, candidate: Candidate) -> bytes:
+        """Raises RemoteProtocolError for a diff that does not lead from ``parent`` to the candidate's blob."""
+        asset = apply_diff(parent, decompress(diff), self._path)
+        if blob_id(asset) != candidate.blob:
+            raise RemoteProtocolError("diff", "it leads to another asset")
+        return asset
 
     async def _fetched(self, candidate: Candidate) -> bytes:
         asset = await self._fetch(candidate.commit, lambda data: blob_id(data) == candidate.blob)

@@ -8,7 +8,7 @@ from agent.proposer import Insight, Metric, Trial
 from node.outcome import clip
 from node.parts import Parts
 from node.records import Records
-from node.snapshot import first_run, level, summary_of
+from node.snapshot import level, summary_of
 from protocol.records import Record
 from protocol.statements import MAX_CITES, MAX_TEXT_BYTES, Note, Scalar
 from protocol.text import one_line
@@ -61,7 +61,7 @@ class Brief:
 
     def _trial(self, commit: str, tunables: Mapping[str, Scalar]) -> Trial:
         standing = self._ledger.standing(commit, self._tier)
-        run = first_run(self._ledger, commit)
+        run = self._ledger.told(commit)
         assert run is not None
         said = run.result
         return Trial(
@@ -95,7 +95,7 @@ class Brief:
         words = frozenset(text.lower().split())
         if not words or any(_same(words, other) for other in self._noted()):
             return
-        runs = [run for commit in commits if (run := first_run(self._ledger, commit)) is not None]
+        runs = [run for commit in commits if (run := self._ledger.told(commit)) is not None]
         cites = tuple(dict.fromkeys(run.record_id for run in runs))[:MAX_CITES]
         note = Note(self._clock_ms(), self._records.sequence, text, cites)
         self._told.append(self._records.tell(note))

@@ -8,7 +8,6 @@ from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from node.snapshot import first_run
 from protocol.assignment import Duty, duties
 from protocol.ledger import Ledger
 from protocol.standing import Standing, place
@@ -157,7 +156,7 @@ def transplants(view: View) -> Iterator[Duty]:
 
 
 def _author(ledger: Ledger, commit: str) -> bytes:
-    run = first_run(ledger, commit)
+    run = ledger.told(commit)
     return b"" if run is None else run.author
 
 

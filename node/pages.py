@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from node.snapshot import first_run, level, summary_of
+from node.snapshot import level, summary_of
 from protocol.diffs import decompress
 from protocol.errors import RemoteProtocolError
 from protocol.identity import peer_id
@@ -116,7 +116,7 @@ def lineage(ledger: Ledger, tier: str) -> list[Json]:
 
 
 def _candidate(ledger: Ledger, commit: str, tier: str, kept: set[str], *, on_line: bool) -> Json:
-    standing, run = ledger.standing(commit, tier), first_run(ledger, commit)
+    standing, run = ledger.standing(commit, tier), ledger.told(commit)
     above = [ancestor for ancestor in ledger.lineage(commit)[:-1] if ancestor in kept]
     return {
         "commit": commit,
@@ -137,7 +137,7 @@ def experiment(ledger: Ledger, record_id: str) -> Json | None:
         return None
     result = record.result
     standing = ledger.standing(result.commit, result.tier)
-    told = first_run(ledger, result.commit)
+    told = ledger.told(result.commit)
     return {
         **_row(ledger, record, result),
         "hypothesis": told.result.hypothesis if told else "",
@@ -165,7 +165,7 @@ def _told(run: Run) -> tuple[int, str]:
 
 def _run_id(ledger: Ledger, commit: str | None) -> str | None:
     """The record by which a candidate was told first."""
-    run = first_run(ledger, commit) if commit else None
+    run = ledger.told(commit) if commit else None
     return run.record_id if run else None
 
 

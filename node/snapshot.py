@@ -13,7 +13,7 @@ from node.holdout import gap
 from protocol.identity import peer_id
 from protocol.ledger import Ledger
 from protocol.records import Record
-from protocol.standing import Run, Standing
+from protocol.standing import Standing
 from protocol.statements import FIRST_RUNS, Origin, Result, Status
 from protocol.trust import headline
 from trainer.program import Program
@@ -264,7 +264,7 @@ def authors(
     the last one that they ran there.
     """
     told = chronicle.by_author
-    found = Counter(run.author for commit in accepted if (run := first_run(ledger, commit)) is not None)
+    found = Counter(run.author for commit in accepted if (run := ledger.told(commit)) is not None)
     most = sorted(told, key=lambda author: (-found[author], -told[author], author))[:MAX_AUTHORS]
     return {
         peer_id(author): {
@@ -275,16 +275,11 @@ def authors(
     }  # fmt: skip
 
 
-def first_run(ledger: Ledger, commit: str) -> Run | None:
-    """The run by which a candidate was told for the first time: whose edit it is, and what they say of it."""
-    return ledger.told(commit)
-
-
 def summary_of(ledger: Ledger, commit: str) -> str:
     """What its proposer says of a candidate."""
     if commit == ledger.rules.genesis:
         return "the program as its author wrote it"
-    run = first_run(ledger, commit)
+    run = ledger.told(commit)
     return "" if run is None else run.result.summary
 
 
@@ -293,7 +288,7 @@ def best(ledger: Ledger, standing: Standing | None, *, proven: bool = False) -> 
     if standing is None:
         return None
     loss = standing.confirmed if proven else standing.value
-    run = first_run(ledger, standing.commit)
+    run = ledger.told(standing.commit)
     if loss is None or run is None:
         return None
     runs = standing.confirmations if proven else standing.runs
