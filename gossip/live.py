@@ -27,22 +27,20 @@ MAX_AUTHORS = 2000
 
 
 class Live:
-    """Presences and claims of others, by author. ``clock_ms`` is milliseconds since 1970."""
+    """Presences of others and claims, by author. ``clock_ms`` is milliseconds since 1970."""
 
     def __init__(self, me: bytes, clock_ms: Callable[[], int]) -> None:
         self._me = me
         self._clock_ms = clock_ms
         self._heard: OrderedDict[bytes, tuple[int, Record]] = OrderedDict()
-        self._claims: OrderedDict[bytes, dict[str, tuple[int, Claim]]] = OrderedDict()
+        self._claims: OrderedDict[bytes, dict[str, tuple[int, Record]]] = OrderedDict()
 
     def hear(self, record: Record) -> None:
         """A presence or claim that was checked; an older one than is known changes nothing."""
-        if record.author == self._me:
-            return
-        if isinstance(record.statement, Presence):
+        if isinstance(record.statement, Claim):
+            self._hear_claim(record, record.statement)
+        elif isinstance(record.statement, Presence) and record.author != self._me:
             self._hear_presence(record, record.statement)
-        elif isinstance(record.statement, Claim):
-            self._hear_claim(record.author, record.statement)
 
     def hear_result(self, record: Record) -> None:
         """A result ends its author's claim on the same commit."""
@@ -62,15 +60,14 @@ class Live:
         """The presences of those heard lately, as records that can be passed on."""
         return [record for heard_ms, record in self._heard.values() if heard_ms >= self._lately_ms]
 
+    def claimed(self) -> list[Record]:
+        """The claims in force, ours as well, as records that can be passed on."""
+        now_ms = self._clock_ms()
+        return [record for claims in self._claims.values() for ends_ms, record in claims.values() if ends_ms > now_ms]
+
     def claims(self) -> list[tuple[bytes, Claim]]:
         """Others' claims in force."""
-        now_ms = self._clock_ms()
-        return [
-            (author, claim)
-            for author, claims in self._claims.items()
-            for ends_ms, claim in claims.values()
-            if ends_ms > now_ms
-        ]
+        return [(record.author, _claim(record)) for record in self.claimed() if record.author != self._me]
 
     @property
     def interval(self) -> float:
@@ -105,13 +102,13 @@ class Live:
         if len(self._heard) > MAX_AUTHORS:
             self._heard.popitem(last=False)
 
-    def _hear_claim(self, author: bytes, claim: Claim) -> None:
-        claims = self._claims.pop(author, {})
-        self._claims[author] = claims
+    def _hear_claim(self, record: Record, claim: Claim) -> None:
+        claims = self._claims.pop(record.author, {})
+        self._claims[record.author] = claims
         begun_ms = min(claim.created_ms, self._clock_ms())
         ends_ms = begun_ms + round(1000 * CLAIM_BUDGETS * claim.budget_seconds) + CLAIM_GRACE_MS
         claims.pop(claim.commit, None)
-        claims[claim.commit] = (ends_ms, claim)
+        claims[claim.commit] = (ends_ms, record)
         if len(claims) > CLAIMS_AN_AUTHOR:
             del claims[next(iter(claims))]
         if len(self._claims) > MAX_AUTHORS:
@@ -120,4 +117,9 @@ class Live:
 
 def _presence(record: Record) -> Presence:
     assert isinstance(record.statement, Presence)
+    return record.statement
+
+
+def _claim(record: Record) -> Claim:
+    assert isinstance(record.statement, Claim)
     return record.statement

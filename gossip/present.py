@@ -1,4 +1,8 @@
-"""Being known: presences, which peers tell each other when they meet, and the swarm at a bounded pace."""
+"""Being known: presences, which peers tell each other when they meet, and the swarm at a bounded pace.
+
+Peers that meet tell each other as well which claims are in force: who comes while an experiment runs would not know
+of it otherwise, and run the same.
+"""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -21,6 +25,10 @@ GREET_SECONDS = 1.0
 SETTLED_SECONDS = 5.0
 #: Presences that are passed on to one who asks: enough to be well connected at once.
 MOST_PASSED_ON = 64
+#: Of claims so many bytes and the last one: with as many of the largest presences they fit one frame.
+CLAIMS_BYTES = 32 * 1024
+#: In so many bytes fit no more claims than this, as the smallest takes more than a hundred.
+MOST_CLAIMS = 256
 
 
 class Presences:
@@ -54,7 +62,7 @@ class Presences:
         """Show a peer that we are here, and hear of whom it knows."""
         with self._gate.counting(peer):
             async with conversation(self._transport, peer, PRESENT) as stream:
-                await wire.say(stream, "present", [self._own().wire])
+                await wire.say(stream, "present", [self._own().wire, *self._claims()])
                 self._take(await wire.hear(stream, "present"), peer, MOST_PASSED_ON)
 
     async def answer(self, stream: Stream) -> None:
@@ -63,7 +71,8 @@ class Presences:
             self._take(await wire.hear(stream, "present"), stream.peer, 1)
             records = self._live.present()
             some = self._rng.sample(records, min(MOST_PASSED_ON - 1, len(records)))
-            await wire.say(stream, "present", [record.wire for record in (self._own(), *some)])
+            said = [record.wire for record in (self._own(), *some)]
+            await wire.say(stream, "present", [*said, *self._claims()])
 
     async def run(self) -> None:
         """Say that we are here: at the swarm's pace, and twice soon after we were alone."""
@@ -79,10 +88,21 @@ class Presences:
             if self._transport.peers():
                 await self._publish(self._own())
 
+    def _claims(self) -> list[bytes]:
+        """Claims in force, any of them where there are many."""
+        records = self._live.claimed()
+        self._rng.shuffle(records)
+        said: list[bytes] = []
+        while records and sum(map(len, said)) < CLAIMS_BYTES:
+            said.append(records.pop().wire)
+        return said
+
     def _take(self, frame: list[Any], peer: str, most: int) -> None:
-        """Presences that a peer passes on, the wrong ones apart. Raises RemoteProtocolError for what is none."""
+        """So many presences that a peer passes on, and claims; the wrong ones apart. Raises RemoteProtocolError for
+        what is none.
+        """
         _, wires = wire.checked(frame, str, list)
-        for data in wires[:most]:
+        for data in wires[: most + MOST_CLAIMS]:
             with self._gate.counting(peer):
                 record = self._gate.open(wire.checked([data], bytes)[0])
                 if record.ephemeral:

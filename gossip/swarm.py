@@ -112,7 +112,7 @@ class Swarm:
         self._waiting: set[str] = set()
         self._failed: dict[str, int] = {}
         self._parent_due = 0.0
-        #: set once all that some peer knew has come
+        #: set once all that some peer knew has come, claims in force among it
         self.in_step = trio.Event()
 
     # what a node uses
@@ -134,12 +134,11 @@ class Swarm:
                 nursery.start_soon(self._dial)
             nursery.start_soon(self._pump, inbox)
             nursery.start_soon(self._part)
-            for peer in self._transport.peers():
-                self._want_sync(peer)
             task_status.started()
 
     async def publish(self, record: Record) -> None:
         """Tell the swarm at once. What is in the store and not published still reaches all, by sync."""
+        self._live.hear_result(record)
         await self._transport.publish(self._topic, record.wire)
         self._meter.published()
         await trio.sleep(PUBLISH_SECONDS)
@@ -148,13 +147,16 @@ class Swarm:
         """Tell a result that nothing depends on, as each node makes one in a budget; in a large swarm not every time:
         the others come by sync.
         """
+        self._live.hear_result(record)
         if self._rng.random() < self._live.share(RESULTS_A_SECOND, budget_seconds):
             await self.publish(record)
 
     async def claim(self, claim: Claim) -> None:
-        """Tell what we are about to run; in a large swarm not every time."""
+        """Tell what we are about to run; in a large swarm not every time, but to whom we meet."""
+        record = seal(self._identity, self._swarm_id, claim)
+        self._live.hear(record)
         if self._rng.random() < self._live.share(CLAIMS_A_SECOND, claim.budget_seconds):
-            await self.publish(seal(self._identity, self._swarm_id, claim))
+            await self.publish(record)
 
     def claims(self) -> list[tuple[bytes, Claim]]:
         """Others' claims in force."""
@@ -270,9 +272,10 @@ class Swarm:
                 async with conversation(self._transport, peer, SYNC) as stream:
                     with metered(self._meter, ASKED, stream) as counted:
                         asker = Asker(counted, self._held, self._swarm_id, self._taker(peer), self._gate.refused)
-                        await asker.run()
+                        served = await asker.run()
                     log.debug("%d records from %s", asker.received, peer)
-                self.in_step.set()
+                if served:
+                    self.in_step.set()
             self._failed.pop(peer, None)
         except RemoteProtocolError as error:
             log.debug("sync with %s: %s", peer, error)
@@ -317,14 +320,16 @@ class Swarm:
                 nursery.start_soon(self._meet, peer)
 
     async def _meet(self, peer: str) -> None:
-        """If we dialed, show that we are here and ask whom and what it knows, and then whether it still lives."""
+        """If we dialed, show that we are here and ask of whom and what it knows (who is in step knows what others
+        run), and then whether it still lives.
+        """
         if self._gate.shuts_out(peer):
             await self._transport.disconnect(peer)
             return
         self._presences.met()
         if self._transport.peer_address(peer) is not None:
-            self._want_sync(peer)
             await self._presences.ask(peer)
+            self._want_sync(peer)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sync_again, peer)
                 await self._alive.watch(peer)

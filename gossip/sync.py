@@ -139,8 +139,8 @@ class Session:
 class Asker(Session):
     """The side that opened the stream."""
 
-    async def run(self) -> None:
-        """Raises RemoteProtocolError."""
+    async def run(self) -> bool:
+        """False where the peer is busy and nothing came of it. Raises RemoteProtocolError."""
         await wire.say(self._stream, "sync", self._swarm_id, self._held.ids.fingerprint())
         answer = await wire.hear(self._stream, "same", "differ", "swarm", "busy")
         if answer[0] == "swarm":
@@ -151,6 +151,7 @@ class Asker(Session):
                 if ranges:
                     ranges = rest(ranges, await self._exchange(ranges))
             await wire.say(self._stream, "bye")
+        return bool(answer[0] != "busy")
 
     async def _find(self) -> list[Range]:
         """Where we differ."""

@@ -98,7 +98,7 @@ def test_who_is_silent_is_gone_and_an_old_presence_does_not_bring_it_back() -> N
     assert list(live.presences()) == [identity(2).peer_id]
 
 
-def test_an_author_claims_little_at_a_time_and_oneself_nothing() -> None:
+def test_an_author_claims_little_at_a_time_and_ones_own_are_only_passed_on() -> None:
     clock = Clock()
     live = Live(identity(1).public_key, clock)
     for author in (1, 2):
@@ -107,6 +107,7 @@ def test_an_author_claims_little_at_a_time_and_oneself_nothing() -> None:
             live.hear(seal(identity(author), SWARM_ID, claim))
     latest = range(10 - CLAIMS_AN_AUTHOR, 10)
     assert [claim.commit for _, claim in live.claims()] == [f"{number:040x}" for number in latest]
+    assert {record.author for record in live.claimed()} == {identity(author).public_key for author in (1, 2)}
 
 
 def test_what_every_node_tells_once_in_a_budget_is_bounded_in_all() -> None:

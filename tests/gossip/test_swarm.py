@@ -262,11 +262,11 @@ async def test_who_asks_for_all_and_reads_it_slowly_holds_a_slot_for_a_bounded_t
         stream = await slow.open(one.transport.peer_id, SYNC)
         await ask_for_all(stream)
         begun = trio.current_time()
+        if pause is not None:
+            nursery.start_soon(read_slowly, stream, pause)
         await start(nursery, [two])
         await until(lambda: agree([one, two]), FRAME_SECONDS / 2)
         assert slow.peer_id in one.swarm._served
-        if pause is not None:
-            nursery.start_soon(read_slowly, stream, pause)
         await until(lambda: slow.peer_id not in one.swarm._served, 2 * SESSION_SECONDS)
         assert least <= trio.current_time() - begun <= most + 2.0
         nursery.cancel_scope.cancel()
@@ -349,6 +349,47 @@ async def test_a_claim_is_heard_and_runs_out(autojump_clock: MockClock) -> None:
         assert members[0].swarm.claims() == []
         await trio.sleep(CLAIM_BUDGETS * 300 + CLAIM_GRACE_MS / 1000)
         assert members[2].swarm.claims() == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_newcomer_that_is_in_step_knows_what_others_run(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    first, second, late = members_of(network, 3)
+    async with trio.open_nursery() as nursery:
+        await start(nursery, [first, second])
+        await until(lambda: bool(second.transport.peers()), 60)
+        claims = {
+            member.identity.public_key: claim_of(f"{number:040x}") for number, member in enumerate((first, second))
+        }
+        for member in (first, second):
+            await member.swarm.claim(claims[member.identity.public_key])
+        await trio.sleep(60)
+        await start(nursery, [late])
+        await late.swarm.in_step.wait()
+        assert dict(late.swarm.claims()) == claims
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_was_told_to_ask_later_is_not_in_step(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    busy = network.transport(identity(1).peer_id)
+    free = Member(2, network.transport(identity(2).peer_id))
+    late = Member(3, network.transport(identity(3).peer_id), [busy.addresses()[0], free.address])
+
+    async def put_off(stream: Stream) -> None:
+        await wire.hear(stream, "sync")
+        await wire.say(stream, "busy")
+
+    busy.handle(SYNC, put_off)
+    free.note(1)
+    async with trio.open_nursery() as nursery:
+        await start(nursery, [late])
+        await trio.sleep(LONG)
+        assert busy.peer_id in late.transport.peers()
+        assert not late.swarm.in_step.is_set()
+        await start(nursery, [free])
+        await late.swarm.in_step.wait()
+        assert agree([free, late])
         nursery.cancel_scope.cancel()
 
 
