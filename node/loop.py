@@ -6,6 +6,7 @@ any instant repeats at most the running experiment.
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -84,7 +85,7 @@ class Loop:
         self._since_ms = parts.clock_ms()
         self._begun = 0
         self._asked = 0
-        self._busy: set[str] = set()
+        self._busy: Counter[str] = Counter()
         self._drifted: set[str] = set()
         self._running: dict[str, tuple[Current, Mapping[str, Scalar]]] = {}
 
@@ -128,7 +129,7 @@ class Loop:
             now_ms=now_ms,
             budget_ms=max(1, round(self._spec.budget_seconds * 1000)),
             live=self._live(),
-            claims=self._swarm.claims(),
+            claims=self._claims(),
             proposed=self._records.chronicle.proposed,
             rebased=self._rebased,
             barred=self._bars.at(now_ms),
@@ -168,11 +169,11 @@ class Loop:
     @contextmanager
     def _engaged(self, commit: str) -> Iterator[None]:
         """Meanwhile no other lane takes it up."""
-        self._busy.add(commit)
+        self._busy[commit] += 1
         try:
             yield
         finally:
-            self._busy.discard(commit)
+            self._busy -= Counter([commit])
 
     async def _resume(self) -> None:
         """Run again what was running when this node last ended."""
@@ -236,7 +237,13 @@ class Loop:
     async def _put_together(self, win: str, onto: str, origin: Origin) -> None:
         """Carry a win over to a base that it was not made on, and run it again; a conflict is dropped."""
         summary = summary_of(self._records.ledger, win)
-        asset = await self._carry_win(win, onto)
+        try:
+            asset = await self._carry_win(win, onto)
+        except UnavailableError as error:
+            log.warning("no %s: %s", origin.value, error)
+            for commit in (win, onto):  # whichever it was, there is other work until it may be had
+                self._bars.put(commit, self._parts.clock_ms() + RETRY_MS)
+            return
         outcome = "conflict" if asset is None else "known" if self._repeats.taken(asset) else "merged"
         self._parts.meters.rebase(outcome)
         log.info("%s of %s onto %s: %s (%s)", origin.value, win[:12], onto[:12], outcome, summary)
@@ -249,12 +256,8 @@ class Loop:
             await self._execute(flight, asset)
 
     async def _carry_win(self, win: str, onto: str) -> bytes | None:
-        try:
-            asset = await self._assets.obtain(win)
-            return await self._carry(asset, common_base(self._records.ledger, win, onto), onto)
-        except UnavailableError as error:
-            log.warning("no rebase: %s", error)
-            return None
+        asset = await self._assets.obtain(win)
+        return await self._carry(asset, common_base(self._records.ledger, win, onto), onto)
 
     async def _carry(self, asset: bytes, base: str, onto: str) -> bytes | None:
         """An edit made on ``base``, on ``onto``; None where it conflicts or is too large there."""
@@ -276,6 +279,10 @@ class Loop:
         return flight
 
     async def _execute(self, flight: Flight, asset: bytes) -> None:
+        with self._engaged(flight.commit):
+            await self._experiment(flight, asset)
+
+    async def _experiment(self, flight: Flight, asset: bytes) -> None:
         self._begun += 1
         tunables = self._repeats.tunables(asset)
         await self._swarm.claim(
@@ -391,8 +398,12 @@ class Loop:
 
     def _now_run(self) -> list[tuple[str, Mapping[str, Scalar]]]:
         """Commits and tunables of what peers have claimed, and of what runs here."""
-        theirs = [(claim.commit, claim.tunables) for _, claim in self._swarm.claims()]
+        theirs = [(claim.commit, claim.tunables) for _, claim in self._claims()]
         return [*theirs, *((commit, tunables) for commit, (_, tunables) in self._running.items())]
+
+    def _claims(self) -> list[tuple[bytes, Claim]]:
+        """Others' claims in force; who claims to need another budget than the program's, says what is not so."""
+        return [one for one in self._swarm.claims() if one[1].budget_seconds <= self._spec.budget_seconds]
 
     def _next_index(self, commit: str, origin: Origin) -> int:
         return self._records.ledger.next_index(commit, self._tier, self._records.me, origin)

@@ -24,6 +24,10 @@ ALONE_WAIT = 6
 #: the best is accepted the others are rebased onto it, which is a run of each anyway. They wait and are not left out,
 #: or a liar's wonders would keep out what is true.
 PEERS_A_REPLICATION = 4
+#: A claim holds others off until the want has been there for so many budgets, and then less and less: half of the
+#: claims are heeded no more, and with each budget half of the rest. Who claims and tells nothing, for whatever
+#: reason, costs a little time and no more, and so do a hundred of them.
+CLAIM_TURNS = 3
 #: A candidate that I believe by others' word is checked when nobody has run it for so many budgets. While gains come
 #: fast the next one is here by then, and a quarter of the swarm would have run each of them.
 AUDIT_HOLD = 2
@@ -98,13 +102,13 @@ def duties(
         if not believed or now_ms - ledger.latest_ms(commit, tier) >= AUDIT_HOLD * budget_ms:
             _take(found, ledger, Want(commit, Origin.REPLICATION), tier, me, rank=0)
     for want in wanted(ledger, tier, peers=1 + len(others), broken=broken):
-        taken = sum(
-            1 for peer, claim in claims if peer != me and (claim.commit, claim.tier) == (want.commit, tier)
-        )
         passed = max(0, now_ms - (ledger.latest_ms(want.commit, tier) or since_ms)) // budget_ms
-        rank = _rank(ledger, want, tier, me, others)
-        if taken < want.runs and rank + taken + want.hold < want.runs + passed:
-            _take(found, ledger, want, tier, me, rank)
+        claimed = {peer for peer, claim in claims if (claim.commit, claim.tier) == (want.commit, tier)} - broken - {me}
+        before = _before(ledger, want, tier, me, others)
+        late = max(0, passed - want.hold - CLAIM_TURNS)
+        taken, ahead = len(claimed) >> late, len(before) + (len(claimed - before) >> late)
+        if taken < want.runs and ahead + want.hold < want.runs + passed:
+            _take(found, ledger, want, tier, me, rank=len(before))
     return list(found.values())
 
 
@@ -242,11 +246,14 @@ def _lagging(ledger: Ledger, incumbent: Standing) -> Iterator[Want]:
         yield Want(fewer.commit, Origin.CONFIRMATION)
 
 
-def _rank(ledger: Ledger, want: Want, tier: str, me: bytes, others: frozenset[bytes]) -> int:
-    """My place among the peers: who has not run it comes first (or last, for ``again``), then by hash."""
+def _before(ledger: Ledger, want: Want, tier: str, me: bytes, others: frozenset[bytes]) -> frozenset[bytes]:
+    """The peers before me: who has not run it comes first (or last, for ``again``), then by hash."""
     ran = ledger.averages(want.commit, tier)
-    order = sorted((*others, me), key=lambda peer: ((peer in ran) != want.again, place(want.commit, peer)))
-    return order.index(me)
+
+    def order(peer: bytes) -> tuple[bool, bytes]:
+        return (peer in ran) != want.again, place(want.commit, peer)
+
+    return frozenset(peer for peer in others if order(peer) < order(me))
 
 
 def _room(ledger: Ledger, want: Want, tier: str, me: bytes) -> bool:
