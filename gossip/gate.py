@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 
+from gossip.live import lasts_ms
 from gossip.seen import Seen
 from protocol.errors import RemoteProtocolError
 from protocol.records import Record, open_record
@@ -15,8 +16,11 @@ log = logging.getLogger(__name__)
 
 #: Clocks of machines that nobody minds differ by minutes; what is further ahead may come again later.
 AHEAD_MS = 10 * 60_000
-#: Presences and claims are news or nothing.
+#: Presences and claims are news or nothing. A claim that somebody passes on may be as old as it stands.
 STALE_MS = 10 * 60_000
+#: All the addresses that a presence may have, or the tunables of a large program; and 64 of them are not too much to
+#: pass on to who asks.
+MAX_EPHEMERAL_BYTES = 8 * 1024
 #: Opened records that are remembered, so that a signature is verified once on each way through a node.
 OPENED = 1024
 #: Record ids that were refused, and would be refused again.
@@ -131,8 +135,10 @@ class Gate:
         self._strikes: OrderedDict[str, int] = OrderedDict()
         self._shut_out: dict[str, int] = {}
 
-    def open(self, data: bytes) -> Record:
-        """The record in some bytes. Raises RemoteProtocolError."""
+    def open(self, data: bytes, *, passed_on: bool = False) -> Record:
+        """The record in some bytes; ``passed_on`` by a peer that we met, a claim may be older. Raises
+        RemoteProtocolError.
+        """
         name = sha256(data).digest()
         record = self._opened.get(name)
         if record is None:
@@ -140,7 +146,9 @@ class Gate:
             self._opened[name] = record
             if len(self._opened) > OPENED:
                 self._opened.popitem(last=False)
-        self._check_time(record)
+        if record.ephemeral and len(data) > MAX_EPHEMERAL_BYTES:
+            raise RemoteProtocolError("oversize", f"a presence or claim of {len(data)} bytes")
+        self._check_time(record, passed_on)
         return record
 
     def admit(self, data: bytes, forwarder: str) -> bool:
@@ -206,13 +214,14 @@ class Gate:
             return False
         return bool(until_ms)
 
-    def _check_time(self, record: Record) -> None:
+    def _check_time(self, record: Record, passed_on: bool) -> None:
         said = record.statement
         if not isinstance(said, Result | Note | Verdict | Presence | Claim):
             return
         if said.created_ms > self._clock_ms() + AHEAD_MS:
             raise RemoteProtocolError("future", f"{said.created_ms - self._clock_ms()} ms ahead")
-        if record.ephemeral and said.created_ms < self._clock_ms() - STALE_MS:
+        stands_ms = lasts_ms(said) if passed_on and isinstance(said, Claim) else STALE_MS
+        if record.ephemeral and said.created_ms < self._clock_ms() - max(STALE_MS, stands_ms):
             raise RemoteProtocolError("future", "old news")
 
 

@@ -20,10 +20,15 @@ MISSED = 3
 #: A run may take some of its budget more, to start and to be examined.
 CLAIM_BUDGETS = 1.5
 CLAIM_GRACE_MS = 60_000
-#: A node runs one experiment at a time; some that it dropped may still stand.
-CLAIMS_AN_AUTHOR = 4
+#: A node runs an experiment in each lane; some that it dropped may still stand.
+CLAIMS_AN_AUTHOR = 16
 #: So many nodes are told apart; more would be a flood of keys.
 MAX_AUTHORS = 2000
+#: Of all authors: as many as have one each, of some kilobytes at most (``gossip.gate``).
+MAX_CLAIMS = 2000
+#: Results that are remembered to have ended a claim, so that it is not in force again when somebody who has not heard
+#: of them passes it on.
+ENDED = 4096
 
 
 class Live:
@@ -34,6 +39,7 @@ class Live:
         self._clock_ms = clock_ms
         self._heard: OrderedDict[bytes, tuple[int, Record]] = OrderedDict()
         self._claims: OrderedDict[bytes, dict[str, tuple[int, Record]]] = OrderedDict()
+        self._ended: OrderedDict[tuple[bytes, str], int] = OrderedDict()
 
     def hear(self, record: Record) -> None:
         """A presence or claim that was checked; an older one than is known changes nothing."""
@@ -43,9 +49,17 @@ class Live:
             self._hear_presence(record, record.statement)
 
     def hear_result(self, record: Record) -> None:
-        """A result ends its author's claim on the same commit."""
-        if isinstance(record.statement, Result):
-            self._claims.get(record.author, {}).pop(record.statement.commit, None)
+        """A result ends what its author claimed of the same commit before."""
+        result = record.statement
+        if not isinstance(result, Result):
+            return
+        name = record.author, result.commit
+        self._ended[name] = max(result.created_ms, self._ended.pop(name, 0))
+        if len(self._ended) > ENDED:
+            self._ended.popitem(last=False)
+        _, claimed = self._claims.get(record.author, {}).get(result.commit, (0, None))
+        if claimed is not None and _claim(claimed).created_ms <= result.created_ms:
+            del self._claims[record.author][result.commit]
 
     def presences(self) -> dict[str, Presence]:
         """By peer id, of those heard lately."""
@@ -103,16 +117,21 @@ class Live:
             self._heard.popitem(last=False)
 
     def _hear_claim(self, record: Record, claim: Claim) -> None:
+        if claim.created_ms <= self._ended.get((record.author, claim.commit), -1):
+            return
         claims = self._claims.pop(record.author, {})
         self._claims[record.author] = claims
-        begun_ms = min(claim.created_ms, self._clock_ms())
-        ends_ms = begun_ms + round(1000 * CLAIM_BUDGETS * claim.budget_seconds) + CLAIM_GRACE_MS
         claims.pop(claim.commit, None)
-        claims[claim.commit] = (ends_ms, record)
+        claims[claim.commit] = (min(claim.created_ms, self._clock_ms()) + lasts_ms(claim), record)
         if len(claims) > CLAIMS_AN_AUTHOR:
             del claims[next(iter(claims))]
-        if len(self._claims) > MAX_AUTHORS:
+        while sum(map(len, self._claims.values())) > MAX_CLAIMS:
             self._claims.popitem(last=False)
+
+
+def lasts_ms(claim: Claim) -> int:
+    """How long a claim stands that nothing ends."""
+    return round(1000 * CLAIM_BUDGETS * claim.budget_seconds) + CLAIM_GRACE_MS
 
 
 def _presence(record: Record) -> Presence:

@@ -12,11 +12,12 @@ import trio
 
 from gossip import wire
 from gossip.book import AddressBook
-from gossip.gate import Gate
+from gossip.gate import Budgets, Gate
 from gossip.hello import conversation
 from gossip.live import Live
 from gossip.transport import Stream, Transport
-from protocol.records import Presence, Record
+from protocol.errors import RemoteProtocolError
+from protocol.records import Claim, Presence, Record
 
 PRESENT = "/waggle/present/1"
 #: A newcomer tells the swarm that it is here when it has met some of it.
@@ -25,10 +26,14 @@ GREET_SECONDS = 1.0
 SETTLED_SECONDS = 5.0
 #: Presences that are passed on to one who asks: enough to be well connected at once.
 MOST_PASSED_ON = 64
-#: Of claims so many bytes and the last one: with as many of the largest presences they fit one frame.
-CLAIMS_BYTES = 32 * 1024
 #: In so many bytes fit no more claims than this, as the smallest takes more than a hundred.
 MOST_CLAIMS = 256
+#: So many bytes of each and the last one: both fit one frame.
+PRESENCES_BYTES, CLAIMS_BYTES = 256 * 1024, 32 * 1024
+#: A peer that comes and goes asks at each time; each answer costs us some hundred signatures at most.
+ASKED_A_SECOND, ASKED_AT_ONCE = 0.1, 5.0
+#: Other tasks get a turn after so many records: a signature costs some 0.1 ms.
+TURN_RECORDS = 8
 
 
 class Presences:
@@ -45,6 +50,7 @@ class Presences:
         self._own = own
         self._publish = publish
         self._rng = rng
+        self._asked = Budgets(ASKED_A_SECOND, ASKED_AT_ONCE)
         self._news = trio.Event()
 
     def hear(self, record: Record) -> None:
@@ -63,16 +69,19 @@ class Presences:
         with self._gate.counting(peer):
             async with conversation(self._transport, peer, PRESENT) as stream:
                 await wire.say(stream, "present", [self._own().wire, *self._claims()])
-                self._take(await wire.hear(stream, "present"), peer, MOST_PASSED_ON)
+                await self._take(await wire.hear(stream, "present"), peer, MOST_PASSED_ON)
 
     async def answer(self, stream: Stream) -> None:
         """The other side."""
-        with self._gate.counting(stream.peer):
-            self._take(await wire.hear(stream, "present"), stream.peer, 1)
-            records = self._live.present()
-            some = self._rng.sample(records, min(MOST_PASSED_ON - 1, len(records)))
-            said = [record.wire for record in (self._own(), *some)]
-            await wire.say(stream, "present", [*said, *self._claims()])
+        peer = stream.peer
+        if self._gate.shuts_out(peer):
+            return
+        with self._gate.counting(peer):
+            if not self._asked.spend(peer, round(1000 * trio.current_time())):
+                raise RemoteProtocolError("quota", "too many questions who is here")
+            await self._take(await wire.hear(stream, "present"), peer, 1)
+            some = self._within(self._live.present(), MOST_PASSED_ON - 1, PRESENCES_BYTES)
+            await wire.say(stream, "present", [self._own().wire, *some, *self._claims()])
 
     async def run(self) -> None:
         """Say that we are here: at the swarm's pace, and twice soon after we were alone."""
@@ -89,21 +98,31 @@ class Presences:
                 await self._publish(self._own())
 
     def _claims(self) -> list[bytes]:
-        """Claims in force, any of them where there are many."""
-        records = self._live.claimed()
-        self._rng.shuffle(records)
+        return self._within(self._live.claimed(), MOST_CLAIMS, CLAIMS_BYTES)
+
+    def _within(self, records: list[Record], most: int, most_bytes: int) -> list[bytes]:
+        """So many of them, and so many bytes and the last one; any where there are more."""
         said: list[bytes] = []
-        while records and sum(map(len, said)) < CLAIMS_BYTES:
-            said.append(records.pop().wire)
+        for record in self._rng.sample(records, min(most, len(records))):
+            if sum(map(len, said)) > most_bytes:
+                break
+            said.append(record.wire)
         return said
 
-    def _take(self, frame: list[Any], peer: str, most: int) -> None:
+    async def _take(self, frame: list[Any], peer: str, most: int) -> None:
         """So many presences that a peer passes on, and claims; the wrong ones apart. Raises RemoteProtocolError for
         what is none.
         """
         _, wires = wire.checked(frame, str, list)
-        for data in wires[: most + MOST_CLAIMS]:
+        room = {Presence: most, Claim: MOST_CLAIMS}
+        for number, data in enumerate(wires[: most + MOST_CLAIMS]):
             with self._gate.counting(peer):
-                record = self._gate.open(wire.checked([data], bytes)[0])
-                if record.ephemeral:
+                record = self._gate.open(wire.checked([data], bytes)[0], passed_on=True)
+                kind = type(record.statement)
+                if room.get(kind, 0):
+                    room[kind] -= 1
                     self.hear(record)
+            if self._gate.shuts_out(peer):
+                return
+            if number % TURN_RECORDS == 0:
+                await trio.lowlevel.checkpoint()

@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 import trio
@@ -17,12 +18,12 @@ from gossip import wire
 from gossip.alive import ALIVE, Alive
 from gossip.book import ENOUGH, PLENTY, AddressBook
 from gossip.fetch import fetch_asset, serve_assets
-from gossip.gate import Gate
+from gossip.gate import MAX_EPHEMERAL_BYTES, Gate
 from gossip.hello import conversation, serve_hello
 from gossip.live import CLAIMS_A_SECOND, RESULTS_A_SECOND, Live
 from gossip.meter import ANSWERED, ASKED, BY_GOSSIP, BY_SYNC, Meter, Unmetered, metered
 from gossip.present import PRESENT, SETTLED_SECONDS, Presences
-from gossip.sync import SYNC, Answerer, Asker, Held
+from gossip.sync import SYNC, Answerer, Asker, Held, Take
 from gossip.transport import ConnectError, Inbox, Stream, Transport
 from protocol.errors import RemoteProtocolError
 from protocol.identity import Identity
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 SYNC_SECONDS = 60.0
 #: A newcomer's whole ledger on a slow line; who takes longer begins again where it stopped.
 SESSION_SECONDS = 600.0
+#: A session that is cut off there has been of use if it brought so many new records: one a second, where each takes
+#: some hundred bytes. A peer whose sessions are of none is parted from, as it keeps others from being asked.
+LEAST_RECORDS = 600
 #: Sessions that are answered at a time; others ask again a little later.
 MOST_SESSIONS = 8
 #: Syncs that wait for their turn; more peers than that are asked by the minute.
@@ -152,8 +156,12 @@ class Swarm:
             await self.publish(record)
 
     async def claim(self, claim: Claim) -> None:
-        """Tell what we are about to run; in a large swarm not every time, but to whom we meet."""
+        """Tell what we are about to run; in a large swarm not every time, but to whom we meet. Tunables that would
+        make it larger than what is heard are left out.
+        """
         record = seal(self._identity, self._swarm_id, claim)
+        if len(record.wire) > MAX_EPHEMERAL_BYTES:
+            record = seal(self._identity, self._swarm_id, replace(claim, tunables={}))
         self._live.hear(record)
         if self._rng.random() < self._live.share(CLAIMS_A_SECOND, claim.budget_seconds):
             await self.publish(record)
@@ -218,8 +226,10 @@ class Swarm:
             self._meter.came(way, (self._clock_ms() - record.statement.created_ms) / 1000)
         return new
 
-    async def _take(self, data: bytes, peer: str) -> bool:
-        """A record that came by sync; False if it is wrong or held."""
+    async def _take(self, data: bytes, wanted: set[str], peer: str) -> bool:
+        """A record that came by sync, one of those ``wanted``; False if it is wrong or held. Raises
+        RemoteProtocolError where it was not asked for: one and the same could be sent for ever.
+        """
         try:
             record = self._gate.open(data)
             if record.ephemeral:
@@ -229,6 +239,9 @@ class Swarm:
             if self._gate.shuts_out(peer):
                 raise RemoteProtocolError("sync", "too many wrong records") from None
             return False
+        if record.id not in wanted:
+            raise RemoteProtocolError("sync", "a record that was not asked for")
+        wanted.remove(record.id)
         with suppress(RemoteProtocolError):
             return await self._ingest(record, peer, BY_SYNC)
         return False
@@ -268,14 +281,8 @@ class Swarm:
     async def _sync_with(self, peer: str) -> None:
         """Exchange all that is missing, and part from a peer that is not worth its connection."""
         try:
-            with trio.move_on_after(SESSION_SECONDS):
-                async with conversation(self._transport, peer, SYNC) as stream:
-                    with metered(self._meter, ASKED, stream) as counted:
-                        asker = Asker(counted, self._held, self._swarm_id, self._taker(peer), self._gate.refused)
-                        served = await asker.run()
-                    log.debug("%d records from %s", asker.received, peer)
-                if served:
-                    self.in_step.set()
+            if await self._exchange(peer):
+                self.in_step.set()
             self._failed.pop(peer, None)
         except RemoteProtocolError as error:
             log.debug("sync with %s: %s", peer, error)
@@ -287,6 +294,22 @@ class Swarm:
             if self._failed[peer] >= MOST_FAILED:
                 self._failed.pop(peer, None)
                 await self._transport.disconnect(peer)
+
+    async def _exchange(self, peer: str) -> bool:
+        """Whether all that the peer knew has come: not if it is busy. Raises RemoteProtocolError."""
+        served, received = False, 0
+        with trio.move_on_after(SESSION_SECONDS) as limit:
+            async with conversation(self._transport, peer, SYNC) as stream:
+                with metered(self._meter, ASKED, stream) as counted:
+                    asker = Asker(counted, self._held, self._swarm_id, self._taker(peer), self._gate.refused)
+                    try:
+                        served = await asker.run()
+                    finally:
+                        received = asker.received
+        log.debug("%d records from %s", received, peer)
+        if limit.cancelled_caught and received < LEAST_RECORDS:
+            raise RemoteProtocolError("stream", f"{received} records in {SESSION_SECONDS:g} s")
+        return served
 
     async def _answer_sync(self, stream: Stream) -> None:
         """One session of each peer, or a few peers would hold all."""
@@ -308,8 +331,8 @@ class Swarm:
             self._served.discard(peer)
             self._sessions.release_on_behalf_of(stream)
 
-    def _taker(self, peer: str) -> Callable[[bytes], Any]:
-        return lambda data: self._take(data, peer)
+    def _taker(self, peer: str) -> Take:
+        return lambda data, wanted: self._take(data, wanted, peer)
 
     # finding and being found
 

@@ -54,8 +54,8 @@ BATCH_BYTES = 16 * 1024
 #: Other tasks get a turn after so many records: a signature costs some 0.1 ms.
 TURN_RECORDS = 8
 
-#: What came of a record: kept (True), held already (False); RemoteProtocolError where it is wrong.
-Take = Callable[[bytes], Awaitable[bool]]
+#: Whether a record was kept, of those with these ids, from which it is then taken; RemoteProtocolError to end all.
+Take = Callable[[bytes, set[str]], Awaitable[bool]]
 
 
 class Held:
@@ -112,23 +112,24 @@ class Session:
         if batch:
             await wire.say(self._stream, "records", batch)
 
-    async def _take_records(self, number: int, end: str) -> list[Any]:
-        """So many records, which the peer said it has; the frame that follows them."""
+    async def _take_records(self, ids: Collection[bytes], end: str) -> list[Any]:
+        """The records of these ids, which the peer said it has; the frame that follows them."""
+        number, wanted = len(ids), {one.hex() for one in ids}
         while (frame := await wire.hear(self._stream, "records", end))[0] == "records":
             batch = wire.checked(frame, str, list)[1]
             number -= len(batch)
             if not batch or number < 0:
                 raise RemoteProtocolError("sync", "not the records that were asked for")
-            await self._take_batch(batch)
+            await self._take_batch(batch, wanted)
         if number:
             raise RemoteProtocolError("sync", "records that were promised did not come")
         return frame
 
-    async def _take_batch(self, batch: list[object]) -> None:
+    async def _take_batch(self, batch: list[object], wanted: set[str]) -> None:
         for number, one in enumerate(batch):
             if not isinstance(one, bytes):
                 raise RemoteProtocolError("sync", "a record is bytes")
-            self.received += await self._take(one)
+            self.received += await self._take(one, wanted)
             if number % TURN_RECORDS == 0:
                 await trio.lowlevel.checkpoint()
 
@@ -173,7 +174,7 @@ class Asker(Session):
         await self._send_records(one for one in wants if one in offered)
         missing = self._missing(has)
         await wire.say(self._stream, "want", b"".join(missing))
-        await self._take_records(len(missing), "done")
+        await self._take_records(missing, "done")
         return reached
 
 
@@ -211,7 +212,7 @@ class Answerer(Session):
         reached, wants, has = compare(self._held.ids, ranges, _split(theirs))
         wants = self._missing(wants)
         await wire.say(self._stream, "compared", reached, b"".join(wants), b"".join(has))
-        frame = await self._take_records(len(wants), "want")
+        frame = await self._take_records(wants, "want")
         asked = frozenset(_split(wire.checked(frame, str, bytes)[1]))
         await self._send_records(one for one in has if one in asked)
         await wire.say(self._stream, "done")

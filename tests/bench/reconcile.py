@@ -46,7 +46,7 @@ class Side:
     def __init__(self, records: Collection[Record]) -> None:
         self.records = {record.id: record.wire for record in records}
 
-    async def take(self, data: bytes) -> bool:
+    async def take(self, data: bytes, wanted: set[str]) -> bool:
         record = open_record(data, SWARM_ID)
         new = record.id not in self.records
         self.records[record.id] = record.wire

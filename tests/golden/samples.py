@@ -88,7 +88,7 @@ def pair() -> tuple[Recorded, Recorded, list[tuple[str, bytes]]]:
 def holder(of: list[Record]) -> tuple[Held, Callable[[bytes], object]]:
     held = {record.id: record.wire for record in of}
 
-    async def take(wire: bytes) -> bool:
+    async def take(wire: bytes, wanted: set[str]) -> bool:
         return True
 
     return Held(lambda: held.keys(), held.get), take

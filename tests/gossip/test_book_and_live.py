@@ -7,11 +7,20 @@ from dataclasses import replace
 import pytest
 
 from gossip.book import MOST_ADDRESSES, MOST_PEERS, MOST_RETRY_SECONDS, RETRY_SECONDS, AddressBook
-from gossip.gate import BURST, FORWARDED_BURST, SHUT_OUT_MS, STRIKES, Gate
-from gossip.live import CLAIMS_A_SECOND, CLAIMS_AN_AUTHOR, MISSED, PRESENCE_SECONDS, PRESENCES_A_SECOND, Live
+from gossip.gate import BURST, FORWARDED_BURST, MAX_EPHEMERAL_BYTES, SHUT_OUT_MS, STALE_MS, STRIKES, Gate
+from gossip.live import (
+    CLAIMS_A_SECOND,
+    CLAIMS_AN_AUTHOR,
+    MAX_CLAIMS,
+    MISSED,
+    PRESENCE_SECONDS,
+    PRESENCES_A_SECOND,
+    Live,
+    lasts_ms,
+)
 from protocol.errors import RemoteProtocolError
-from protocol.records import Claim, Note, Presence, Record, seal
-from protocol.statements import Origin
+from protocol.records import Claim, Note, Presence, Record, Result, run_seed, seal
+from protocol.statements import Origin, Status
 from tests.gossip.members import EPOCH_MS, SWARM_ID, identity
 
 
@@ -98,14 +107,51 @@ def test_who_is_silent_is_gone_and_an_old_presence_does_not_bring_it_back() -> N
     assert list(live.presences()) == [identity(2).peer_id]
 
 
+def claim_of(number: int, created_ms: int, commit: str = "ab" * 20) -> Record:
+    return seal(identity(number), SWARM_ID, Claim(created_ms, commit, Origin.AGENT, "cpu", {}, 60.0))
+
+
+def result_of(number: int, created_ms: int, commit: str = "ab" * 20) -> Record:
+    author = identity(number).public_key
+    said = Result(
+        created_ms=created_ms, sequence=1, commit=commit, parent="cd" * 20, blob="ef" * 20, diff=b"",
+        lines_added=0, lines_removed=0, origin=Origin.REPLICATION, index=0,
+        seed=run_seed(commit, author, Origin.REPLICATION, 0), status=Status.SCORED, metric=1.0, metric_se=0.1,
+        holdout=None, cpu_seconds=1.0, wall_seconds=1.0, peak_memory=1, tier="cpu", device="",
+        software="", curve=(), tunables={}, summary="", hypothesis="", failure="",
+    )  # fmt: skip
+    return seal(identity(number), SWARM_ID, said)
+
+
+def test_a_result_ends_what_was_claimed_before_it_for_good_and_nothing_later() -> None:
+    clock = Clock()
+    live = Live(identity(1).public_key, clock)
+    first, again = claim_of(2, clock.now_ms), claim_of(2, clock.now_ms + 2000)
+    live.hear(first)
+    live.hear_result(result_of(2, clock.now_ms + 1000))
+    live.hear(first)  # by somebody who has not heard of the result
+    assert live.claims() == []
+    live.hear(again)
+    live.hear_result(result_of(2, clock.now_ms + 1000))
+    assert [claim for _, claim in live.claims()] == [again.statement]
+
+
+def test_claims_of_a_crowd_are_bounded() -> None:
+    clock = Clock()
+    live = Live(identity(1).public_key, clock)
+    for author in range(2, 2 + MAX_CLAIMS // CLAIMS_AN_AUTHOR + 10):
+        for number in range(CLAIMS_AN_AUTHOR):
+            live.hear(claim_of(author, clock.now_ms, f"{number:040x}"))
+    assert len(live.claimed()) <= MAX_CLAIMS
+
+
 def test_an_author_claims_little_at_a_time_and_ones_own_are_only_passed_on() -> None:
     clock = Clock()
     live = Live(identity(1).public_key, clock)
     for author in (1, 2):
-        for number in range(10):
-            claim = Claim(clock.now_ms, f"{number:040x}", Origin.AGENT, "cpu", {}, 60.0)
-            live.hear(seal(identity(author), SWARM_ID, claim))
-    latest = range(10 - CLAIMS_AN_AUTHOR, 10)
+        for number in range(2 * CLAIMS_AN_AUTHOR):
+            live.hear(claim_of(author, clock.now_ms, f"{number:040x}"))
+    latest = range(CLAIMS_AN_AUTHOR, 2 * CLAIMS_AN_AUTHOR)
     assert [claim.commit for _, claim in live.claims()] == [f"{number:040x}" for number in latest]
     assert {record.author for record in live.claimed()} == {identity(author).public_key for author in (1, 2)}
 
@@ -117,6 +163,32 @@ def test_what_every_node_tells_once_in_a_budget_is_bounded_in_all() -> None:
     for number in range(2, 1001):
         live.hear(presence(number, clock.now_ms))
     assert 1000 / 20.0 * live.share(CLAIMS_A_SECOND, 20.0) == pytest.approx(CLAIMS_A_SECOND)
+
+
+def test_a_claim_that_is_passed_on_may_be_as_old_as_it_stands() -> None:
+    clock = Clock()
+    gate = Gate(SWARM_ID, clock, lambda reason, peer: None)
+    long = Claim(clock.now_ms, "ab" * 20, Origin.AGENT, "cpu", {}, 3600.0)
+    record = seal(identity(2), SWARM_ID, long)
+    clock.now_ms += STALE_MS + 1
+    assert gate.open(record.wire, passed_on=True) == record
+    with pytest.raises(RemoteProtocolError, match="old news"):
+        gate.open(record.wire)
+    clock.now_ms += lasts_ms(long)
+    with pytest.raises(RemoteProtocolError, match="old news"):
+        gate.open(record.wire, passed_on=True)
+
+
+def test_a_presence_or_claim_is_small() -> None:
+    clock = Clock()
+    gate = Gate(SWARM_ID, clock, lambda reason, peer: None)
+    tunables = {f"{number:0250}": "x" * 250 for number in range(20)}
+    large = Claim(clock.now_ms, "ab" * 20, Origin.AGENT, "cpu", tunables, 60.0)
+    record = seal(identity(2), SWARM_ID, large)
+    assert len(record.wire) > MAX_EPHEMERAL_BYTES
+    with pytest.raises(RemoteProtocolError) as caught:
+        gate.open(record.wire)
+    assert caught.value.reason == "oversize"
 
 
 def test_a_gate_counts_forgives_and_shuts_out() -> None:

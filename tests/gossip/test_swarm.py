@@ -11,9 +11,10 @@ from trio.testing import MockClock
 
 from gossip import memory, wire
 from gossip.gate import STRIKES
-from gossip.hello import Hello, fetch_program, hello
+from gossip.hello import Hello, conversation, fetch_program, hello
 from gossip.live import CLAIM_BUDGETS, CLAIM_GRACE_MS, MISSED, PRESENCE_SECONDS
 from gossip.memory import MemoryNetwork
+from gossip.present import PRESENT
 from gossip.swarm import SESSION_SECONDS, SYNC_SECONDS
 from gossip.sync import SYNC
 from gossip.transport import Stream
@@ -24,7 +25,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.manifest import pack
 from protocol.manifest import swarm_id as swarm_id_of
 from protocol.reconcile import FINGERPRINT_BYTES, ID_BYTES, MOST_IDS
-from protocol.records import Claim, Note, Result, run_seed, seal
+from protocol.records import Claim, Note, Presence, Record, Result, run_seed, seal
 from protocol.statements import Origin, Status
 from tests.gossip.members import SWARM_ID, Member, agree, identity, virtual_ms
 from tests.waiting import until
@@ -390,6 +391,70 @@ async def test_who_was_told_to_ask_later_is_not_in_step(autojump_clock: MockCloc
         await start(nursery, [free])
         await late.swarm.in_step.wait()
         assert agree([free, late])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_claim_that_is_too_large_is_told_without_its_tunables(autojump_clock: MockClock) -> None:
+    members = members_of(MemoryNetwork(), 2)
+    async with trio.open_nursery() as nursery:
+        await start(nursery, members)
+        await until(lambda: all(member.transport.peers() for member in members), 60)
+        claim = replace(claim_of("ab" * 20), tunables={f"{number:0250}": "x" * 250 for number in range(20)})
+        await members[0].swarm.claim(claim)
+        await until(lambda: [said for _, said in members[1].swarm.claims()] == [replace(claim, tunables={})], 2)
+        nursery.cancel_scope.cancel()
+
+
+def presence_of(number: int) -> Record:
+    return seal(identity(number), SWARM_ID, Presence(virtual_ms(), (), "cpu", "1", "", 0, 0, 0))
+
+
+async def test_who_asks_who_is_here_brings_itself_alone_and_asks_seldom(autojump_clock: MockClock) -> None:
+    """Or one stranger could make a swarm look as large as it likes, and so make all others fall silent."""
+    network = MemoryNetwork()
+    (member,) = members_of(network, 1)
+    crowd = network.transport(identity(99).peer_id)
+    async with trio.open_nursery() as nursery:
+        await start(nursery, [member])
+        await crowd.connect(member.address)
+        for number in range(20):
+            async with conversation(crowd, member.transport.peer_id, PRESENT) as stream:
+                with suppress(RemoteProtocolError):
+                    ghosts = range(1000 * number, 1000 * number + 200)
+                    await wire.say(stream, "present", [presence_of(100 + ghost).wire for ghost in ghosts])
+                    await wire.hear(stream, "present")
+        assert len(member.swarm.presences()) <= 6
+        assert member.rejected["quota"] >= 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_sends_one_record_for_ever_is_parted_from(autojump_clock: MockClock) -> None:
+    """Each time within its limit, it would keep a session that others need."""
+    network = MemoryNetwork()
+    member = Member(1, network.transport(identity(1).peer_id))
+    strange = Member(99, network.transport(identity(99).peer_id))
+    record = strange.note(1)
+
+    async def drip(stream: Stream) -> None:
+        await stream.receive(1000)
+        await stream.send(codec.encode(["differ"]))
+        while True:
+            frame = codec.decode(await stream.receive(1 << 20), max_bytes=1 << 20)
+            if frame[0] == "ranges":
+                promised = b"".join(n.to_bytes(32, "big") for n in range(1000)) + bytes.fromhex(record.id)
+                await stream.send(codec.encode(["compared", frame[1][-32:], b"", promised]))
+            elif frame[0] == "want":
+                while True:
+                    await trio.sleep(FRAME_SECONDS - 1)
+                    await stream.send(codec.encode(["records", [record.wire]]))
+
+    strange.transport.handle(SYNC, drip)
+    async with trio.open_nursery() as nursery:
+        await start(nursery, [member])
+        await strange.transport.connect(member.address)
+        await until(lambda: member.rejected["sync"] >= 1, LONG)
+        await until(lambda: not member.transport.peers(), LONG)
+        assert list(member.records) == [record.id]
         nursery.cancel_scope.cancel()
 
 

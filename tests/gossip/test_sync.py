@@ -57,9 +57,10 @@ class Side:
         self.refused = {hashlib.sha256(record).hexdigest() for record in refused}
         self.taken = 0
 
-    async def take(self, record: bytes) -> bool:
+    async def take(self, record: bytes, wanted: set[str]) -> bool:
         self.taken += 1
         record_id = hashlib.sha256(record).hexdigest()
+        wanted.remove(record_id)
         new = record_id not in self.records
         self.records[record_id] = record
         return new

@@ -203,7 +203,7 @@ async def test_streams_that_are_misused_harm_nobody(
 ) -> None:
     async with scene() as found:
         await attack(found, protocol)
-        assert set(found.honest[0].rejected) <= {"sync", "malformed", "oversize"}
+        assert set(found.honest[0].rejected) <= {"sync", "malformed", "oversize", "quota"}
 
 
 async def test_one_peer_does_not_hold_all_slots_of_sync() -> None:

@@ -1,6 +1,7 @@
 """Whole nodes: what one finds becomes what the other starts from."""
 
 import logging
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +10,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from agent.tunables import read_tunables
+from agent.tunables import read_tunables, write_tunables
 from gossip.memory import MemoryNetwork
+from node.apply import UnavailableError
 from node.journal import Journal
 from node.lineage import GitLineage
-from protocol.records import Record, Result, open_record
-from protocol.statements import Origin, Scalar, Status
+from protocol.commits import blob_id
+from protocol.records import Claim, Record, Result, open_record
+from protocol.statements import MAX_SECONDS, Origin, Scalar, Status
+from tests.gossip.members import Member, identity, virtual_ms
 from tests.node.nodes import NUMBERS, Built, build, until
 from tests.sim.fakes import FakeTrainer
-from trainer.job import Job, Outcome
+from tests.waiting import until as soon
+from trainer.job import Job, Outcome, Progress
 from trainer.program import Program, Stop
 
 GENESIS = NUMBERS.commits.genesis
@@ -278,3 +283,83 @@ async def test_lanes_work_side_by_side_and_never_on_the_same(
             for record in one.node.records.ledger.records() if record.result]  # fmt: skip
     assert len(keys) == len(set(keys))
     assert {Origin.BASELINE.value, Origin.AGENT.value, Origin.REPLICATION.value} <= set(seen.by_origin)
+
+
+class Slowly(Side):
+    """Takes three times as long for one asset."""
+
+    def __init__(self, asset: bytes) -> None:
+        super().__init__()
+        self._slow = asset
+
+    async def run(self, job: Job, on_progress: Callable[[Progress], None] | None = None) -> Outcome:
+        outcome = await super().run(job, on_progress)
+        if job.asset == self._slow:
+            self.now.append(job.asset)
+            await trio.sleep(2 * NUMBERS.spec.budget_seconds)
+            self.now.remove(job.asset)
+        return outcome
+
+
+async def test_no_lane_replicates_what_another_runs_for_the_first_time(
+    autojump_clock: MockClock, network: MemoryNetwork
+) -> None:
+    """Two nodes had the same idea, and the one that was ready first told of it while the other still ran it."""
+    budget = NUMBERS.spec.budget_seconds
+    win = write_tunables(NUMBERS.asset, NUMBERS.spec.asset, WIN)
+    trainer = Slowly(win)
+    first, second = build(network, 1, WIN), build(network, 2, WIN, trainer=trainer, lanes=2)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.node.run)
+        await trio.sleep(2.4 * budget)
+        await nursery.start(second.node.run)
+        await soon(lambda: win in trainer.now, budget)
+        await first.parts.transport.connect(second.snapshot().addresses[0])
+        told = NUMBERS.commits.candidate(GENESIS, blob_id(win))
+        await until(lambda: len(second.node.ledger.runs(told)) == 2, 20 * budget, second)
+        nursery.cancel_scope.cancel()
+    assert not trainer.twice
+    assert {run.author for run in second.node.ledger.runs(told)} == {first.node.records.me, second.node.records.me}
+
+
+async def test_a_win_that_can_t_be_had_for_a_moment_is_carried_over_later(
+    autojump_clock: MockClock, network: MemoryNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finder, other = build(network, 1, WIN), build(network, 2, OTHER)
+    refused: list[str] = []
+
+    def away(one: Built) -> None:
+        obtain = one.node._assets.obtain
+
+        async def first_not(commit: str) -> bytes:
+            if not refused and one.node._loop._busy[commit] and commit in one.node.records.chronicle.proposed:
+                refused.append(commit)
+                raise UnavailableError("its peer is away")
+            return await obtain(commit)
+
+        monkeypatch.setattr(one.node._assets, "obtain", first_not)
+
+    async with trio.open_nursery() as nursery:
+        for one in (finder, other):
+            away(one)
+            await nursery.start(one.node.run)
+        await finder.parts.transport.connect(other.snapshot().addresses[0])
+        await until(lambda: numbers(finder, incumbent(finder)) == {**WIN, **OTHER}, 3600, finder)
+        nursery.cancel_scope.cancel()
+    assert refused
+    assert "conflict" not in finder.tally.rebases + other.tally.rebases
+
+
+async def test_a_claim_of_days_keeps_nobody_from_running_genesis(
+    autojump_clock: MockClock, network: MemoryNetwork
+) -> None:
+    liar = Member(99, network.transport(identity(99).peer_id), swarm_id=NUMBERS.swarm_id)
+    budget = NUMBERS.spec.budget_seconds
+    async with trio.open_nursery() as nursery:
+        await nursery.start(liar.swarm.run)
+        await liar.swarm.claim(Claim(virtual_ms(), GENESIS, Origin.BASELINE, "simulated", {}, MAX_SECONDS))
+        one = build(network, 1, bootstrap=[liar.address])
+        await nursery.start(one.node.run)
+        await until(lambda: one.snapshot().own_experiments > 0, 3 * budget, one)
+        assert [claim.commit for _, claim in one.node.swarm.claims()] == [GENESIS], "the liar was not heard"
+        nursery.cancel_scope.cancel()

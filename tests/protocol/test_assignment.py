@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from protocol.assignment import ALONE_WAIT, AUDIT_HOLD, PACE, Duty, duties
+from protocol.assignment import ALONE_WAIT, AUDIT_HOLD, CLAIM_TURNS, PACE, Duty, duties
 from protocol.ledger import Ledger
 from protocol.records import Record
 from protocol.standing import place
@@ -85,6 +85,30 @@ def test_a_claim_keeps_the_others_off(world: World) -> None:
     assert of(ledger, second, now_ms=2 * BUDGET_MS)
     assert not of(ledger, second, now_ms=2 * BUDGET_MS, claims=claims)
     assert of(ledger, first, claims=claims)  # my own claim does not stop me
+
+
+def test_who_claims_and_tells_nothing_holds_others_off_for_a_bounded_time(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("ada", "a", 8.0))
+    for count, turns in ((1, CLAIM_TURNS + 1), (100, CLAIM_TURNS + 7)):
+        claims = [(number.to_bytes(32, "big"), claim(world, "a")) for number in range(count)]
+        held_off = [all(not of(ledger, name, claims=claims, now_ms=turn * BUDGET_MS) for name in NAMES)
+                    for turn in range(turns + 1)]  # fmt: skip
+        assert held_off == [True] * turns + [False]
+
+
+def test_the_claim_of_a_peer_that_misled_me_holds_nobody_off(world: World) -> None:
+    lies = [world.result("cyd", "b", 1.0), world.result("bob", "b", 9.0, REPLICATION)]
+    ledger = ledger_of(*genesis(world), *lies, world.result("ada", "a", 8.0))
+    first = order(world, "a", "ada")[0]
+    late = {"now_ms": 2 * BUDGET_MS, "claims": [(KEYS["cyd"], claim(world, "a"))]}
+    assert world.commit("a") in [duty.commit for duty in of(ledger, "bob", **late)]
+    assert first == "dan" or world.commit("a") not in [duty.commit for duty in of(ledger, "dan", **late)]
+
+
+def test_the_claim_of_who_is_before_me_counts_once(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("ada", "a", 8.0), replications=3)
+    first, second, *_ = order(world, "a", "ada")
+    assert of(ledger, second, claims=[(KEYS[first], claim(world, "a"))])
 
 
 def test_as_many_peers_as_runs_are_missing(world: World) -> None:
