@@ -37,6 +37,7 @@ from gossip.overrides import (
     SafePubsub,
     dial_nobody,
     end_inbound,
+    guard_handshakes,
     guard_streams,
     heard_at,
     host_at,
@@ -157,6 +158,7 @@ def _host(identity: Identity, key: bytes | None, door: Door) -> Any:
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # when to try again is the address book's to say
     guard_streams(host)
+    guard_handshakes(host.get_network())
     keep_private(host.get_network(), key, door)
     end_inbound(host.get_network(), door)
     dial_nobody(host.get_network())
