@@ -49,6 +49,9 @@ AGREE_SECONDS = 10.0
 #: Where both NATs let nothing through, they will not soon.
 NO_WAY_SECONDS = 1800.0
 
+#: Names of what a relay may answer; it may answer any other number.
+_STATUS = {number: name for name, number in pb.Status.items()}
+
 
 @dataclass
 class _Call:
@@ -167,7 +170,7 @@ class Reach:
         circuit = raw(stream, address, initiator=True)
         try:
             if status != pb.OK:
-                raise RemoteProtocolError("stream", f"the relay says {pb.Status.Name(status)}")
+                raise RemoteProtocolError("stream", f"the relay says {_STATUS.get(status, status)}")
             await self._network.upgrade_outbound_raw_conn(circuit, ID.from_base58(peer))
             with trio.move_on_after(AGREE_SECONDS):
                 await call.agreed.wait()
