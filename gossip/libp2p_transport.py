@@ -57,6 +57,7 @@ from gossip.transport import (
     Stream,
     Validator,
     accepts,
+    fits,
     peer_of,
     serve,
 )
@@ -223,7 +224,8 @@ class Libp2pTransport:
         bound = self._host.get_transport_addrs()
         direct = [*self._announce, *(address for one in bound for address in reachable_at(one))]
         found = [*direct[:1], *self._reach.addresses(), *direct[1:]]  # peers try the first few
-        return [f"{address}/p2p/{self._peer_id}" for address in dict.fromkeys(found)]
+        named = (f"{address}/p2p/{self._peer_id}" for address in dict.fromkeys(found))
+        return list(filter(fits, named))
 
     def peers(self) -> list[str]:
         connections = self._network.get_connections_map()

@@ -24,7 +24,7 @@ from gossip.circuit import HOP, end, opened, raw, split, tell, told
 from gossip.gate import Budgets, Door
 from gossip.overrides import own_host, relayed
 from gossip.punch import Spot, follow, lead, own_spot, punch, seen_at
-from gossip.transport import CIRCUIT, CLOSE_SECONDS, ConnectError, peer_of
+from gossip.transport import CIRCUIT, CLOSE_SECONDS, ConnectError, fits, peer_of
 from protocol.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
@@ -106,9 +106,13 @@ class Reach:
         return [*renewed, *able[: max(0, RELAYS - len(self._relays))]]
 
     def _relay_address(self, peer: str) -> str | None:
-        """Where others can dial a peer: that we did says that it can be done."""
+        """Where others can dial a peer: that we did says that it can be done. None where a circuit there, with our id,
+        would be too long to be told.
+        """
         address = self._dialed(peer)
-        return None if address is None or split(address)[0] or not self._direct(peer) else address
+        if address is None or split(address)[0] or not self._direct(peer):
+            return None
+        return address if fits(f"{address}{CIRCUIT}/p2p/{self._me}") else None
 
     async def _reserve(self, peer: str) -> None:
         self._asked[peer] = trio.current_time() + ASK_AGAIN_SECONDS
