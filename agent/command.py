@@ -12,8 +12,8 @@ import os
 import signal
 import stat
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import trio
@@ -36,32 +36,39 @@ FAILURES, PAUSE_SECONDS = 3, 300.0
 #: Of what it prints, the end is kept for the log.
 MAX_OUTPUT = 4096
 END_SECONDS = 5.0
+#: What it printed last is read for so long; what it left running may hold its output open for ever.
+REST_SECONDS = 1.0
 
 #: The command line that runs another one without some folders.
 Hide = Callable[[Sequence[str]], Sequence[str]]
+#: Makes an empty folder, and removes what it can of it in the end, whatever was done in there.
+Workspace = Callable[[], AbstractAsyncContextManager[Path]]
 
 
 class Command:
-    """``command`` is given to the shell; ``hide`` wraps it. ``scratch`` holds its folders, one at a time."""
+    """``command`` is given to the shell; ``hide`` wraps it. It runs in a ``workspace`` of its own each time."""
 
     name = "command"
 
-    def __init__(self, command: str, hide: Hide, scratch: Path, seconds: float = SECONDS) -> None:
+    def __init__(self, command: str, hide: Hide, workspace: Workspace, seconds: float = SECONDS) -> None:
         self._command = command
         self._hide = hide
-        self._scratch = scratch
+        self._workspace = workspace
         self._seconds = seconds
         self._failed = 0
         self._proposed: set[bytes] = set()
 
     async def propose(self, context: Context) -> Edit | None:
-        """None where the command fails, takes too long, or leaves an asset that is no new one."""
-        with tempfile.TemporaryDirectory(prefix="proposal-", dir=self._scratch) as folder:
-            worktree = Path(folder)
-            await trio.to_thread.run_sync(lay_out, worktree, context)
-            why = await self._run(worktree)
-            asset = None if why else _read(worktree / context.asset_name, MAX_ASSET_BYTES)
-            said = _read(worktree / "NOTE.md", MAX_TEXT_BYTES) or b""
+        """None where the command can't be run, fails, takes too long, or leaves an asset that is no new one."""
+        asset, said = None, b""
+        try:
+            async with self._workspace() as worktree:
+                await trio.to_thread.run_sync(lay_out, worktree, context)
+                why = await self._run(worktree)
+                asset = None if why else _read(worktree / context.asset_name, MAX_ASSET_BYTES)
+                said = _read(worktree / "NOTE.md", MAX_TEXT_BYTES) or b""
+        except OSError as error:  # a full disk, too many processes, too long a command line
+            why = f"it can't be run: {one_line(str(error), MAX_SUMMARY)}"
         if not why:
             why = await self._wrong(asset, context)
         if why or asset is None:
@@ -94,15 +101,16 @@ class Command:
 
     async def _run(self, worktree: Path) -> str:
         """Why it failed, "" where it did not."""
-        output = bytearray()
-        async with _started(self._hide(["/bin/sh", "-c", self._command]), worktree) as process:
-            assert process.stdout is not None
-            code: int | None = None
+        output, code = bytearray(), None
+        async with (
+            _started(self._hide(["/bin/sh", "-c", self._command]), worktree) as process,
+            _printed(process) as printed,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(_keep_end, printed, output)
             with trio.move_on_after(self._seconds) as limit:
-                async with trio.lowlevel.FdStream(os.dup(process.stdout.fileno())) as printed:
-                    async for piece in printed:
-                        output[:] = (output + piece)[-MAX_OUTPUT:]
                 code = await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)  # type: ignore[call-arg]
+            nursery.cancel_scope.deadline = trio.current_time() + REST_SECONDS
         tail = one_line(output.decode("utf-8", "replace"))[-200:]
         log.debug("the command printed: %s", tail)
         if limit.cancelled_caught:
@@ -126,14 +134,24 @@ def lay_out(worktree: Path, context: Context) -> None:
         path.write_bytes(data)
 
 
+def _printed(process: "subprocess.Popen[bytes]") -> trio.lowlevel.FdStream:
+    assert process.stdout is not None
+    return trio.lowlevel.FdStream(os.dup(process.stdout.fileno()))
+
+
+async def _keep_end(printed: trio.lowlevel.FdStream, output: bytearray) -> None:
+    async for piece in printed:
+        output[:] = (output + piece)[-MAX_OUTPUT:]
+
+
 @contextlib.asynccontextmanager
 async def _started(command: Sequence[str], worktree: Path) -> AsyncIterator["subprocess.Popen[bytes]"]:
-    """Of its session nothing is left at the end."""
+    """Of its process group nothing is left at the end."""
     process = _popen(command, worktree)
     try:
         yield process
     finally:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it is gone, or became another user's
             os.killpg(process.pid, signal.SIGKILL)
         with trio.CancelScope(shield=True), trio.move_on_after(END_SECONDS):
             await trio.to_thread.run_sync(process.wait)

@@ -14,6 +14,8 @@ ENOUGH = 4
 MAX_TRIALS = 200
 #: So many of them are the best ones, the others the latest.
 BEST = 50
+#: One loss in so many at either end, and one at least, may be a slip or a lie, and says not what is good or bad.
+TAIL_ONE_IN = 10
 #: Claims of peers last minutes: more than this are noise.
 MAX_RUNNING = 32
 
@@ -22,9 +24,9 @@ MAX_RUNNING = 32
 class Evidence:
     """Losses at points, the base's own loss, and what is being run.
 
-    A failed trial has the worst loss of those that were scored: the search steers away from it. A point
-    that is being run has the base's (a constant liar: Ginsbourger et al. 2010): it promises nothing, and what
-    is around it is no longer unknown.
+    A failed trial has the worst loss of those that were scored, but for the tail: the search steers away from it. A
+    point that is being run has the base's (a constant liar: Ginsbourger et al. 2010): it promises nothing, and what is
+    around it is no longer unknown.
     """
 
     points: Sequence[Point]
@@ -49,8 +51,9 @@ def evidence(space: Space, context: Context, pending: Sequence[Mapping[str, Scal
     running = {key(point): point for point in claimed if point is not None and key(point) not in known}
     if not scored:
         return Evidence((), (), 0.0, frozenset(running), 0)
-    level = base_loss(placed, context.base, space.base, otherwise=min(scored))
-    losses = [max(scored) if trial.value is None else trial.value for trial, _ in placed]
+    level = base_loss(placed, context.base, space.base, otherwise=good_loss(scored))
+    bad = bad_loss(scored)
+    losses = [bad if trial.value is None else trial.value for trial, _ in placed]
     return Evidence(
         points=[*(point for _, point in placed), *running.values()],
         losses=[*losses, *(level for _ in running)],
@@ -58,6 +61,21 @@ def evidence(space: Space, context: Context, pending: Sequence[Mapping[str, Scal
         running=frozenset(running),
         trials=len(placed),
     )
+
+
+def good_loss(losses: Sequence[float]) -> float:
+    """The best one but for the tail."""
+    return sorted(losses)[_tail(len(losses))]
+
+
+def bad_loss(losses: Sequence[float]) -> float:
+    """The worst one but for the tail."""
+    return sorted(losses)[-1 - _tail(len(losses))]
+
+
+def _tail(count: int) -> int:
+    """So many losses at an end; none where they are too few to tell which one is odd."""
+    return max(1, count // TAIL_ONE_IN) if count >= ENOUGH else 0
 
 
 def base_loss(placed: Sequence[tuple[Trial, Point]], base: str, point: Point, *, otherwise: float) -> float:

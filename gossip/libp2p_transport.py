@@ -37,6 +37,7 @@ from gossip.overrides import (
     SafePubsub,
     dial_nobody,
     end_inbound,
+    guard_handshakes,
     guard_streams,
     heard_at,
     host_at,
@@ -56,6 +57,7 @@ from gossip.transport import (
     Stream,
     Validator,
     accepts,
+    fits,
     peer_of,
     serve,
 )
@@ -157,6 +159,7 @@ def _host(identity: Identity, key: bytes | None, door: Door) -> Any:
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # when to try again is the address book's to say
     guard_streams(host)
+    guard_handshakes(host.get_network())
     keep_private(host.get_network(), key, door)
     end_inbound(host.get_network(), door)
     dial_nobody(host.get_network())
@@ -221,7 +224,8 @@ class Libp2pTransport:
         bound = self._host.get_transport_addrs()
         direct = [*self._announce, *(address for one in bound for address in reachable_at(one))]
         found = [*direct[:1], *self._reach.addresses(), *direct[1:]]  # peers try the first few
-        return [f"{address}/p2p/{self._peer_id}" for address in dict.fromkeys(found)]
+        named = (f"{address}/p2p/{self._peer_id}" for address in dict.fromkeys(found))
+        return list(filter(fits, named))
 
     def peers(self) -> list[str]:
         connections = self._network.get_connections_map()

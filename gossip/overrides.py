@@ -10,9 +10,14 @@ from ipaddress import ip_address
 from typing import Any
 
 from libp2p.connection_types import ConnectionType
+from libp2p.exceptions import BaseLibp2pError, ParseError
+from libp2p.io.exceptions import IOException
 from libp2p.network.exceptions import SwarmException
+from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.pubsub.pubsub import Pubsub
-from libp2p.transport.exceptions import MuxerUpgradeFailure
+from libp2p.transport.exceptions import MuxerUpgradeFailure, SecurityUpgradeFailure
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from gossip.gate import Door
 from gossip.private import CheckedConnection
@@ -22,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Messages that wait for one slow peer before more are dropped. 32 upstream: a burst of records is longer.
 OUTBOX = 512
+#: A word in the choice of a protocol: the name of one is some tens of bytes.
+MOST_WORD_BYTES = 1024
 
 Deliver = Callable[[Any, Any], bool]
 
@@ -99,6 +106,54 @@ def guard_streams(host: Any) -> None:
             await stream.reset()
 
     host.get_network().set_stream_handler(handle)
+
+
+async def _read_word(self: Any) -> str:
+    """Upstream: what is no UTF-8 raises a ValueError, which nobody expects who opens a stream or dials, so a peer that
+    we dialed ends the host with four bytes. And a word is as long as the peer says.
+    """
+    try:
+        data = await read_varint_prefixed_bytes_limited(self.read_writer, MOST_WORD_BYTES)
+        if not data.endswith(b"\n"):
+            raise ParseError("a word without its end")
+        word: str = data[:-1].decode()
+    except (ParseError, IOException, UnicodeDecodeError) as error:
+        raise MultiselectCommunicatorError("fail to read from multiselect communicator") from error
+    return word
+
+
+#: It is made in many places, by name: where protocols of streams, of security and of muxers are chosen.
+MultiselectCommunicator.read = _read_word
+
+
+def guard_handshakes(network: Any) -> None:
+    """Let a handshake fail in no way but libp2p's own.
+
+    Upstream: what a peer garbles in one raises errors of noise, of protobuf and of the ciphers. A dial takes them for
+    a failure; who makes a connection of a circuit, or of what came through a hole, ends with them.
+    """
+    secure, agree_on_muxer = network.upgrader.upgrade_security, network.upgrader.upgrade_connection
+
+    async def upgrade_security(raw: Any, is_initiator: bool, peer_id: Any = None) -> Any:
+        try:
+            return await secure(raw, is_initiator, peer_id)
+        except (BaseLibp2pError, OSError):
+            raise
+        except Exception as error:
+            log.info("a handshake failed: %r", error)
+            raise SecurityUpgradeFailure("the handshake was garbled") from error
+
+    async def upgrade_connection(connection: Any, peer_id: Any) -> Any:
+        try:
+            return await agree_on_muxer(connection, peer_id)
+        except (BaseLibp2pError, OSError):
+            raise
+        except Exception as error:
+            log.info("agreeing on a muxer with %s failed: %r", peer_id, error)
+            raise SwarmException("the choice of a muxer was garbled") from error
+
+    network.upgrader.upgrade_security = upgrade_security
+    network.upgrader.upgrade_connection = upgrade_connection
 
 
 def dial_nobody(network: Any) -> None:

@@ -24,7 +24,7 @@ from gossip.circuit import HOP, end, opened, raw, split, tell, told
 from gossip.gate import Budgets, Door
 from gossip.overrides import own_host, relayed
 from gossip.punch import Spot, follow, lead, own_spot, punch, seen_at
-from gossip.transport import CIRCUIT, CLOSE_SECONDS, ConnectError, peer_of
+from gossip.transport import CIRCUIT, CLOSE_SECONDS, ConnectError, fits, peer_of
 from protocol.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,9 @@ CALLED_A_SECOND, CALLED_BURST = 1 / 60, 6.0
 AGREE_SECONDS = 10.0
 #: Where both NATs let nothing through, they will not soon.
 NO_WAY_SECONDS = 1800.0
+
+#: Names of what a relay may answer; it may answer any other number.
+_STATUS = {number: name for name, number in pb.Status.items()}
 
 
 @dataclass
@@ -103,9 +106,13 @@ class Reach:
         return [*renewed, *able[: max(0, RELAYS - len(self._relays))]]
 
     def _relay_address(self, peer: str) -> str | None:
-        """Where others can dial a peer: that we did says that it can be done."""
+        """Where others can dial a peer: that we did says that it can be done. None where a circuit there, with our id,
+        would be too long to be told.
+        """
         address = self._dialed(peer)
-        return None if address is None or split(address)[0] or not self._direct(peer) else address
+        if address is None or split(address)[0] or not self._direct(peer):
+            return None
+        return address if fits(f"{address}{CIRCUIT}/p2p/{self._me}") else None
 
     async def _reserve(self, peer: str) -> None:
         self._asked[peer] = trio.current_time() + ASK_AGAIN_SECONDS
@@ -167,7 +174,7 @@ class Reach:
         circuit = raw(stream, address, initiator=True)
         try:
             if status != pb.OK:
-                raise RemoteProtocolError("stream", f"the relay says {pb.Status.Name(status)}")
+                raise RemoteProtocolError("stream", f"the relay says {_STATUS.get(status, status)}")
             await self._network.upgrade_outbound_raw_conn(circuit, ID.from_base58(peer))
             with trio.move_on_after(AGREE_SECONDS):
                 await call.agreed.wait()

@@ -12,6 +12,7 @@ import trio
 
 from protocol.errors import RemoteProtocolError, UserError
 from protocol.identity import public_key_of
+from protocol.statements import MAX_NAME_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ CLOSE_SECONDS = 2.0
 #: The host of peers on the same machine, whichever of its addresses they use.
 LOOPBACK = "127.0.0.1"
 
+#: Of an address of ours: a presence holds no longer one, and none is signed that has one.
+MOST_ADDRESS_BYTES = MAX_NAME_BYTES
 #: In an address through a relay, between the relay's own and ``/p2p/`` with the peer's id. Only members are put
 #: through: it is none to join by.
 CIRCUIT = "/p2p-circuit"
@@ -64,7 +67,9 @@ class Transport(Protocol):
     def peer_id(self) -> str: ...
 
     def addresses(self) -> list[str]:
-        """Where others may dial us, each with ``/p2p/``; none where we only dial out."""
+        """Where others may dial us, each with ``/p2p/`` and at most MOST_ADDRESS_BYTES long; none where we only dial
+        out.
+        """
         ...
 
     def peers(self) -> list[str]: ...
@@ -115,6 +120,11 @@ class Transport(Protocol):
     async def open(self, peer: str, protocol: str) -> Stream:
         """A stream to a connected peer. Raises RemoteProtocolError("stream")."""
         ...
+
+
+def fits(address: str) -> bool:
+    """Whether an address of ours can be told to others."""
+    return len(address.encode()) <= MOST_ADDRESS_BYTES
 
 
 def peer_of(address: str) -> str:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from node.journal import Journal
 from protocol import codec
 from protocol.errors import UserError
 from trainer.hide import hiding, unhidden
+from trainer.workspace import temporary
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ def open_proposer(
     if agent.kind == "command":
         hide = unhidden if unsafe else hiding(hidden, scratch)
         seconds = {} if agent.seconds is None else {"seconds": agent.seconds}
-        return Command(agent.command, hide, scratch, **seconds)
+        return Command(agent.command, hide, partial(temporary, scratch), **seconds)
     if agent.kind == "claude":
         return Fallback(_claude(agent, journal, meter), LocalSearch() if agent.fallback else None)
     return LocalSearch()

@@ -19,7 +19,7 @@ DUPLICATES = (ALREADY_RUN, BEING_RUN)
 #: What became of ideas: "run" on the base that they were thought of for, "carried over" to another one and run, or
 #: dropped: a "conflict" there, a "duplicate" by now, or the base is "unavailable".
 IDEAS = ("run", "carried over", "conflict", "duplicate", "unavailable")
-PROPOSALS = ("edit", "fallback", "none")
+PROPOSALS = ("edit", "fallback", "none", "error")
 CAUSES = ("proposer", "nothing to do", "paused")
 ROUNDS = ("done", "failed")
 DIRECTIONS = ("sent", "received")

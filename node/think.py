@@ -1,5 +1,6 @@
 """The next edit, thought of while an experiment runs."""
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from agent.proposer import Context, Edit, Proposer
 from node.parts import Meters
 from node.records import Signal
 
-#: A proposer that had nothing to propose is asked again after this long, or when a record comes.
+log = logging.getLogger(__name__)
+
+#: A proposer that had nothing to propose is asked again after this long, or when a record comes; one
+#: that failed is left alone for this long first.
 RETRY_SECONDS = 30.0
 
 
@@ -60,8 +64,17 @@ class Thinker:
             self._changed.send()
 
     async def _propose(self, context: Context) -> Edit | None:
+        """A proposer works with a model's, a peer's or a program's words, and what it raises is nobody's end: it is
+        counted, logged, and the proposer asked again after a while.
+        """
         begun = trio.current_time()
-        edit = await self._proposer.propose(context)
+        try:
+            edit = await self._proposer.propose(context)
+        except Exception:
+            log.exception("the proposer %s failed, and is left alone for %g s", self._proposer.name, RETRY_SECONDS)
+            self._meters.thought(trio.current_time() - begun, "error")
+            await trio.sleep(RETRY_SECONDS)
+            return None
         outcome = "none" if edit is None else "fallback" if edit.fallback else "edit"
         self._meters.thought(trio.current_time() - begun, outcome)
         return edit

@@ -1,12 +1,15 @@
 """Any program as a proposer: what it finds, what is taken of it, and what is left of it."""
 
+import contextlib
 import os
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ from protocol.errors import UserError
 from protocol.statements import Status
 from tests.waiting import until
 from trainer.hide import hiding, unhidden
+from trainer.workspace import temporary
 
 ASSET = b"DEPTH = 2\n"
 BASE, OTHER = "ba5e" * 10, "0dd0" * 10
@@ -42,7 +46,7 @@ def context(*, taken: Callable[[bytes], bool] = lambda asset: False, notes: list
 
 
 def proposer(script: str, scratch: Path, seconds: float = SECONDS) -> Command:
-    return Command(script, unhidden, scratch, seconds)
+    return Command(script, unhidden, partial(temporary, scratch), seconds)
 
 
 async def test_a_script_edits_the_asset(tmp_path: Path) -> None:
@@ -119,6 +123,63 @@ async def test_it_is_ended_with_all_that_it_started(tmp_path: Path, caplog: pyte
     await until(lambda: not any(map(_runs, mark.read_text().split())), SECONDS)  # what is killed takes a moment to end
 
 
+async def test_what_it_leaves_running_holds_no_edit_back(tmp_path: Path) -> None:
+    """A server in the background keeps the output open."""
+    mark = tmp_path / "pid"
+    (tmp_path / "scratch").mkdir()
+    script = f"sed -i s/2/3/ train.py; sleep 1000 & echo $! > {mark}"
+    with trio.fail_after(SECONDS):
+        edit = await proposer(script, tmp_path / "scratch", 1000.0).propose(context())
+    assert edit is not None
+    assert edit.asset == b"DEPTH = 3\n"
+    await until(lambda: not _runs(mark.read_text().strip()), SECONDS)
+
+
+async def test_what_it_printed_last_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert await proposer("seq 100000; echo the end; exit 3", tmp_path).propose(context()) is None
+    assert "99999 100000 the end" in caplog.text
+
+
+async def test_a_child_that_writes_on_into_its_folder_costs_no_edit(tmp_path: Path) -> None:
+    """In a session of its own it outlives the command, where no bubblewrap ends it; so the folder can't be removed."""
+    mark = tmp_path / "pid"
+    (tmp_path / "scratch").mkdir()
+    writing = "n=0; while [ $n -lt 1000000 ]; do n=$((n + 1)); : > file$n; done"
+    script = (
+        f"sed -i s/2/3/ train.py; setsid sh -c 'echo $$ > {mark}; {writing}' &"
+        " while [ ! -e file100 ]; do sleep 0.01; done"
+    )
+    try:
+        edit = await proposer(script, tmp_path / "scratch").propose(context())
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # its folder may be gone before it
+            os.kill(int(mark.read_text()), signal.SIGKILL)
+    assert edit is not None
+    assert edit.asset == b"DEPTH = 3\n"
+
+
+async def test_folders_that_it_locked_are_removed(tmp_path: Path) -> None:
+    script = "sed -i s/2/3/ train.py; mkdir -p cache/module; touch cache/module/file; chmod -R a-w cache"
+    assert await proposer(script, tmp_path).propose(context()) is not None
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [("true " + "x" * (1 << 20), "Argument list too long"), ("true", "File exists")],
+    ids=["a command line that is too long", "no room for a folder"],
+)
+async def test_what_the_machine_refuses_is_no_edit(
+    script: str, why: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scratch = tmp_path / "scratch"
+    if why == "File exists":
+        scratch.touch()
+    assert await proposer(script, scratch).propose(context()) is None
+    assert "it can't be run" in caplog.text
+    assert why in caplog.text
+
+
 async def test_cancelled_it_leaves_nothing_running(tmp_path: Path) -> None:
     mark = tmp_path / "pids"
     (tmp_path / "scratch").mkdir()
@@ -156,7 +217,7 @@ async def test_folders_are_hidden_from_it(tmp_path: Path) -> None:
         f" ls {home} >> train.py; grep -l validation /proc/*/root{cache}/* >> train.py 2>/dev/null; true"
     )
     hide = hiding([cache, home], home / "scratch")
-    edit = await Command(script, hide, home / "scratch", SECONDS).propose(context())
+    edit = await Command(script, hide, partial(temporary, home / "scratch"), SECONDS).propose(context())
     assert edit is not None
     assert edit.asset == ASSET + b"openscratch\n"
 

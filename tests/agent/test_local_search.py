@@ -120,6 +120,13 @@ def test_a_failure_counts_as_the_worst_loss() -> None:
     assert known.losses == [3.0, 3.0]
 
 
+def test_an_absurd_loss_is_not_what_failures_count_as() -> None:
+    values = [3.0, 1.0, 2.0, 1e100, -1e100, None]
+    trials = [trial(place, {"a": place / 9}, one) for place, one in enumerate(values)]
+    assert evidence(space(), context(trials), []).losses[-1] == 3.0
+    assert evidence(space(), context(trials, base="ffff"), []).level == 1.0  # of a base that nobody has measured
+
+
 def test_another_tiers_trials_are_moved_to_this_ones_level() -> None:
     known = [trial(0, {}, 2.0), trial(0, {}, 5.0, "gpu"), trial(1, {}, 4.5, "gpu"), trial(2, {}, None, "gpu"),
              trial(3, {}, 9.0, "tpu")]  # fmt: skip

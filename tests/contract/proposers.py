@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from protocol.statements import MAX_TEXT_BYTES, Scalar, Status
 from tests.agent.messages_api import Answer, Call, Say, serving
 from tests.waiting import until
 from trainer.hide import unhidden
+from trainer.workspace import temporary
 
 NAME = "numbers.json"
 NUMBERS = b"""{
@@ -134,7 +136,7 @@ class CommandKit(Kit):
     def _proposer(self, script: str) -> Proposer:
         self.scratch = self.folder / f"scratch{len(list(self.folder.iterdir()))}"
         self.scratch.mkdir()
-        return Command(script, unhidden, self.scratch, SECONDS)
+        return Command(script, unhidden, partial(temporary, self.scratch), SECONDS)
 
     def fresh(self) -> Proposer:
         count = self.folder / f"count{len(list(self.folder.iterdir()))}"

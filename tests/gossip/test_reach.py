@@ -3,6 +3,7 @@
 On one machine no NAT stands in between: tests/chaos/test_nat.py has real ones.
 """
 
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
@@ -21,7 +22,7 @@ from gossip.gate import Door
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.overrides import relayed
 from gossip.punch import Spot, agreed, unpack
-from gossip.transport import CIRCUIT, ConnectError
+from gossip.transport import CIRCUIT, ConnectError, fits
 from protocol.errors import RemoteProtocolError
 from tests.gossip.members import Member, identity, real_ms
 from tests.left import descriptors, tasks
@@ -181,6 +182,44 @@ async def test_a_relay_without_a_reservation_says_so() -> None:
         address = f"{public.address}{CIRCUIT}/p2p/{other.transport.peer_id}"
         with pytest.raises(ConnectError, match="NO_RESERVATION"):
             await one.transport.connect(address)
+
+
+async def test_a_relay_whose_circuits_are_too_long_to_be_told_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It chooses how long its address is, and a presence with an address over the bound cannot be signed."""
+    monkeypatch.setattr(socket, "getaddrinfo", in_this_room(socket.getaddrinfo))
+    async with open_transport(identity(1), [LOCAL]) as public, open_transport(identity(2)) as home:
+        members = [Member(1, public, clock_ms=real_ms), Member(2, home, clock_ms=real_ms)]
+        async with trio.open_nursery() as nursery:
+            for member in members:
+                await nursery.start(member.swarm.run)
+            port = public.addresses()[0].split("/")[4]
+            long = f"/dns4/{'.'.join(['x' * 40] * 4)}.example/tcp/{port}/p2p/{public.peer_id}"
+            assert fits(long)
+            assert not fits(f"{long}{CIRCUIT}/p2p/{home.peer_id}")
+            await home.connect(long)
+            await until(lambda: home.peer_id in members[0].swarm.presences(), SECONDS)
+            assert home._reach._relay_address(public.peer_id) is None
+            assert home.addresses() == []
+            await home.disconnect(public.peer_id)
+            await home.connect(public.addresses()[0])
+            await until(lambda: bool(home.addresses()), SECONDS)
+            nursery.cancel_scope.cancel()
+
+
+def in_this_room(original: Any) -> Any:
+    """A resolver that knows one name more, however long."""
+
+    def resolve(host: Any, *args: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        return original("127.0.0.1" if name and name.endswith(".example") else host, *args, **options)
+
+    return resolve
+
+
+async def test_an_address_that_is_too_long_to_be_told_is_left_out() -> None:
+    names = [f"/dns4/{'.'.join(['x' * 50] * size)}.example/tcp/4001" for size in (1, 4)]
+    async with open_transport(identity(1), announce=names) as node:
+        assert node.addresses() == [f"{names[0]}/p2p/{node.peer_id}"]
 
 
 async def test_an_announced_node_needs_no_relay() -> None:

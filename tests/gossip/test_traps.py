@@ -14,8 +14,12 @@ import trio
 import trio.testing
 import uvloop
 from libp2p import new_host
+from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.stream.exceptions import StreamReset
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
@@ -31,7 +35,7 @@ from gossip import overrides, punch
 from gossip.circuit import HOP, opened, tell, told
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.transport import ConnectError, Stream
-from protocol.errors import UserError
+from protocol.errors import RemoteProtocolError, UserError
 from tests.gossip.members import Member, agree, identity, real_ms
 from tests.waiting import until
 
@@ -113,6 +117,66 @@ async def test_a_garbled_choice_of_protocol_ends_nothing() -> None:
             await stream.write(garbage)
             await stream.close()
         await alive(one)
+
+
+#: Words in the choice of a protocol that are none: no UTF-8, without an end, longer than any name.
+NO_WORDS = [b"\x04\xff\xff\xff\n", b"\x03/no", b"\xff\xff\xff\xff\x0f" + b"x" * 100]
+
+
+@pytest.mark.parametrize("garbage", NO_WORDS)
+async def test_a_garbled_answer_to_the_choice_of_protocol_ends_nothing(garbage: bytes) -> None:
+    """Upstream raises a ValueError where the node opened the stream: nothing between there and its end expects one."""
+    async with pair() as (evil, node):
+
+        async def garble(stream: Any) -> None:
+            await stream.write(garbage)
+            await stream.close()
+
+        evil._network.set_stream_handler(garble)
+        with pytest.raises(RemoteProtocolError, match="does not open"):
+            await node.open(evil.peer_id, "/any/1")
+        with pytest.raises(RemoteProtocolError, match="does not open"):
+            await opened(node._host, evil.peer_id, HOP)
+        await evil.subscribe("still", anything)
+        assert node.peers() == [evil.peer_id]
+
+
+GREETING = b"\x13/multistream/1.0.0\n"
+GARBLED = {
+    "no words": GREETING + NO_WORDS[0],
+    "no noise": GREETING + b"\x07/noise\n" + b"\x00\x30" + b"\xff" * 48,
+    "empty noise": GREETING + b"\x07/noise\n" + b"\x00\x00",
+    "half of noise": GREETING + b"\x07/noise\n" + b"\x00\x20" + b"\x09" * 32 + b"\x00\x30" + b"\xff" * 48,
+}
+
+
+@pytest.mark.parametrize("dials", [True, False], ids=["dials", "is dialed"])
+@pytest.mark.parametrize("name", GARBLED)
+async def test_a_garbled_handshake_fails_as_any_other(name: str, dials: bool) -> None:
+    """Whatever a connection is made of: a circuit, or a socket that came through a hole."""
+    ours, theirs = trio.testing.memory_stream_pair()
+
+    class Raw(TrioTCPStream):  # type: ignore[misc]
+        def get_remote_address(self) -> None:
+            return None
+
+    async with open_transport(identity(1)) as node:
+        raw = RawConnection(Raw(ours), dials, ConnectionType.RELAYED, [Multiaddr("/ip4/192.0.2.7/tcp/1")])
+
+        async def upgrade() -> None:
+            if dials:
+                await node._network.upgrade_outbound_raw_conn(raw, ID.from_base58(identity(2).peer_id))
+            else:
+                await node._network.upgrade_inbound_raw_conn(raw, Multiaddr("/ip4/0.0.0.0"))
+
+        async def garble() -> None:
+            await theirs.send_all(GARBLED[name])
+            await theirs.send_eof()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(garble)
+            with trio.fail_after(SECONDS), pytest.raises(BaseLibp2pError):
+                await upgrade()
 
 
 async def test_gossip_after_a_quick_restart_is_not_taken_for_old() -> None:

@@ -16,7 +16,7 @@ from gossip import reach, relay, swarm
 from gossip.circuit import DCUTR, HOP, STOP, opened, raw, tell, told
 from gossip.gate import Door
 from gossip.libp2p_transport import MOST_STREAMS, Libp2pTransport, open_transport
-from gossip.transport import CIRCUIT
+from gossip.transport import CIRCUIT, ConnectError
 from protocol.errors import RemoteProtocolError
 from tests.gossip.members import SWARM_ID, Member, identity, real_ms
 from tests.left import tasks
@@ -270,6 +270,20 @@ async def test_one_caller_is_answered_so_often(monkeypatch: pytest.MonkeyPatch) 
             await until(lambda: not found.reach._answering and not found.served._open, SECONDS)
         assert answers == [pb.OK] * round(reach.CALLED_BURST) + [pb.CONNECTION_FAILED] * 2
         assert found.refused["call"] == 2
+
+
+async def test_a_relay_that_answers_what_no_status_is_named_harms_nobody() -> None:
+    async with scene() as found:
+
+        async def answer(stream: Any) -> None:
+            await told(stream, pb.HopMessage)
+            await tell(stream, pb.HopMessage.FromString(b"\x08\x02\x28\xd7\x63"))
+
+        found.evil._host.set_stream_handler(HOP, answer)
+        home = found.home.transport
+        await home.connect(found.evil.addresses()[0])
+        with pytest.raises(ConnectError, match="the relay says 12759"):
+            await home.connect(f"{found.evil.addresses()[0]}{CIRCUIT}/p2p/{identity(9).peer_id}")
 
 
 @pytest.mark.parametrize("protocol", [HOP, STOP, DCUTR], ids=["hop", "stop", "dcutr"])

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from agent.proposer import Context, Edit
 from node.records import Signal
-from node.think import Thinker
+from node.think import RETRY_SECONDS, Thinker
 from tests.sim.fakes import Tally
 
 THINK_SECONDS = 3.0
@@ -71,3 +71,36 @@ async def test_it_thinks_no_further_ahead_than_it_should(autojump_clock: MockClo
         await trio.sleep(100)
         assert slow.asked == 3
         nursery.cancel_scope.cancel()
+
+
+class Failing(Slow):
+    """Raises what nobody foresaw, once in a while."""
+
+    async def propose(self, context: Context) -> Edit | None:
+        edit = await super().propose(context)
+        if self.asked % 2:
+            raise ExceptionGroup("of a nursery", [RuntimeError("no such thing")])
+        return edit
+
+
+async def test_a_proposer_that_fails_is_asked_again_after_a_while(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    changed, tally, failing = Signal(), Tally(), Failing()
+    thinker = Thinker(failing, context, changed, tally, 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(thinker.run)
+        await trio.sleep(THINK_SECONDS + 1)
+        changed.send()  # a record is no reason to try at once
+        await trio.sleep(THINK_SECONDS + 1)
+        assert failing.asked == 1
+        assert thinker.take() is None
+        await trio.sleep(RETRY_SECONDS)
+        changed.send()
+        await trio.sleep(THINK_SECONDS + 1)
+        idea = thinker.take()
+        nursery.cancel_scope.cancel()
+    assert idea is not None
+    assert idea.edit.summary == "edit 2"
+    assert tally.thoughts == ["error", "edit"]
+    assert "no such thing" in caplog.text  # with its traceback

@@ -129,6 +129,7 @@ class Tally(Unmetered):
         self.replications = 0
         self.duplicates: list[str] = []
         self.ideas: list[str] = []
+        self.thoughts: list[str] = []
 
     def experiment(self, origin: Origin, outcome: Outcome) -> None:
         self.experiments += 1
@@ -150,6 +151,7 @@ class Tally(Unmetered):
 
     def tokens(self, kind: str, tokens: int) -> None: ...
 
-    def thought(self, seconds: float, outcome: str) -> None: ...
+    def thought(self, seconds: float, outcome: str) -> None:
+        self.thoughts.append(outcome)
 
     def idle(self, cause: str, seconds: float) -> None: ...
