@@ -406,6 +406,9 @@ async def test_a_model_that_obeys_a_peer_gets_nothing_done(
         Call("edit", {"summary": "x", "hypothesis": "", "blocks": [{"search": "/etc/passwd", "replace": order}]}),
         Call("note", {"text": "obeyed", "commits": "not a list"}),
     ]  # fmt: skip
+    with serving(Say([edit()])) as service:
+        await claude(service).propose(context())
+    acts.clear()  # the SDK imports some of itself at the first call, which executes modules
     with serving(Say(wish), Say([edit()])) as service:
         found = await claude(service).propose(given)
     assert isinstance(found, Edit)
