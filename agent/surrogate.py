@@ -35,7 +35,7 @@ JITTER = 1e-8
 #: distribution.
 REACH_OF_ALL = 1.5
 #: In units: what is further than this beyond the good or the bad losses counts as no further away. A metric of 1e100 is
-#: a slip or a lie, and on any scale it would drown the others. On recorded runs more told nothing, and less was worse.
+#: a slip or a lie, and on any scale it would drown the others.
 BEYOND = 0.5
 TINY = 1e-12
 
