@@ -241,8 +241,7 @@ class Loop:
             asset = await self._carry_win(win, onto)
         except UnavailableError as error:
             log.warning("no %s: %s", origin.value, error)
-            for commit in (win, onto):  # whichever it was, there is other work until it may be had
-                self._bars.put(commit, self._parts.clock_ms() + RETRY_MS)
+            self._bars.put(win, self._parts.clock_ms() + RETRY_MS)  # if it is the base, an edit of it will find out
             return
         outcome = "conflict" if asset is None else "known" if self._repeats.taken(asset) else "merged"
         self._parts.meters.rebase(outcome)
