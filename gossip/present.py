@@ -15,6 +15,7 @@ from gossip.book import AddressBook
 from gossip.gate import Budgets, Gate
 from gossip.hello import conversation
 from gossip.live import Live
+from gossip.sync import TURN_RECORDS
 from gossip.transport import Stream, Transport
 from protocol.errors import RemoteProtocolError
 from protocol.records import Claim, Presence, Record
@@ -32,8 +33,6 @@ MOST_CLAIMS = 256
 PRESENCES_BYTES, CLAIMS_BYTES = 256 * 1024, 32 * 1024
 #: A peer that comes and goes asks at each time; each answer costs us some hundred signatures at most.
 ASKED_A_SECOND, ASKED_AT_ONCE = 0.1, 5.0
-#: Other tasks get a turn after so many records: a signature costs some 0.1 ms.
-TURN_RECORDS = 8
 
 
 class Presences:

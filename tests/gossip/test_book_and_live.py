@@ -18,10 +18,12 @@ from gossip.live import (
     Live,
     lasts_ms,
 )
+from protocol.commits import CommitScheme
 from protocol.errors import RemoteProtocolError
-from protocol.records import Claim, Note, Presence, Record, Result, run_seed, seal
-from protocol.statements import Origin, Status
+from protocol.records import Claim, Note, Presence, Record, seal
+from protocol.statements import Origin
 from tests.gossip.members import EPOCH_MS, SWARM_ID, identity
+from tests.node.statements import result
 
 
 def at(number: int, host: int = 1) -> str:
@@ -107,20 +109,16 @@ def test_who_is_silent_is_gone_and_an_old_presence_does_not_bring_it_back() -> N
     assert list(live.presences()) == [identity(2).peer_id]
 
 
-def claim_of(number: int, created_ms: int, commit: str = "ab" * 20) -> Record:
+SCHEME = CommitScheme({"program.md": b"a program", "train.py": b"x = 1\n"}, "train.py")
+
+
+def claim_of(number: int, created_ms: int, commit: str = SCHEME.genesis) -> Record:
     return seal(identity(number), SWARM_ID, Claim(created_ms, commit, Origin.AGENT, "cpu", {}, 60.0))
 
 
-def result_of(number: int, created_ms: int, commit: str = "ab" * 20) -> Record:
-    author = identity(number).public_key
-    said = Result(
-        created_ms=created_ms, sequence=1, commit=commit, parent="cd" * 20, blob="ef" * 20, diff=b"",
-        lines_added=0, lines_removed=0, origin=Origin.REPLICATION, index=0,
-        seed=run_seed(commit, author, Origin.REPLICATION, 0), status=Status.SCORED, metric=1.0, metric_se=0.1,
-        holdout=None, cpu_seconds=1.0, wall_seconds=1.0, peak_memory=1, tier="cpu", device="",
-        software="", curve=(), tunables={}, summary="", hypothesis="", failure="",
-    )  # fmt: skip
-    return seal(identity(number), SWARM_ID, said)
+def result_of(number: int, created_ms: int) -> Record:
+    """Of what ``claim_of`` claims."""
+    return result(identity(number), SCHEME, 1.0, created_ms=created_ms, swarm_id=SWARM_ID)
 
 
 def test_a_result_ends_what_was_claimed_before_it_for_good_and_nothing_later() -> None:

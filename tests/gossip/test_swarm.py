@@ -25,9 +25,10 @@ from protocol.errors import RemoteProtocolError
 from protocol.manifest import pack
 from protocol.manifest import swarm_id as swarm_id_of
 from protocol.reconcile import FINGERPRINT_BYTES, ID_BYTES, MOST_IDS
-from protocol.records import Claim, Note, Presence, Record, Result, run_seed, seal
-from protocol.statements import Origin, Status
+from protocol.records import Claim, Note, Presence, Record, seal
+from protocol.statements import Origin
 from tests.gossip.members import SWARM_ID, Member, agree, identity, virtual_ms
+from tests.node.statements import result
 from tests.waiting import until
 
 #: Virtual seconds: several exchanges with random peers.
@@ -42,6 +43,11 @@ def members_of(network: MemoryNetwork, count: int) -> list[Member]:
         for number in range(2, count + 1)
     ]
     return [first, *others]
+
+
+async def start_and_meet(nursery: trio.Nursery, members: list[Member]) -> None:
+    await start(nursery, members)
+    await until(lambda: all(member.transport.peers() for member in members), 60)
 
 
 async def start(nursery: trio.Nursery, members: list[Member]) -> None:
@@ -397,8 +403,7 @@ async def test_who_was_told_to_ask_later_is_not_in_step(autojump_clock: MockCloc
 async def test_a_claim_that_is_too_large_is_told_without_its_tunables(autojump_clock: MockClock) -> None:
     members = members_of(MemoryNetwork(), 2)
     async with trio.open_nursery() as nursery:
-        await start(nursery, members)
-        await until(lambda: all(member.transport.peers() for member in members), 60)
+        await start_and_meet(nursery, members)
         claim = replace(claim_of("ab" * 20), tunables={f"{number:0250}": "x" * 250 for number in range(20)})
         await members[0].swarm.claim(claim)
         await until(lambda: [said for _, said in members[1].swarm.claims()] == [replace(claim, tunables={})], 2)
@@ -461,28 +466,30 @@ async def test_a_peer_that_sends_one_record_for_ever_is_parted_from(autojump_clo
 SCHEME = CommitScheme({"program.md": b"a program", "train.py": b"x = 1\n"}, "train.py")
 
 
-def result_of(member: Member, parent: str | None, asset: bytes) -> Result:
-    blob = blob_id(asset)
-    commit = SCHEME.genesis if parent is None else SCHEME.candidate(parent, blob)
-    author = member.identity.public_key
-    return Result(
-        created_ms=virtual_ms(), sequence=1, commit=commit, parent=parent, blob=blob, diff=b"",
-        lines_added=0, lines_removed=0, origin=Origin.AGENT, index=0,
-        seed=run_seed(commit, author, Origin.AGENT, 0), status=Status.SCORED, metric=1.0, metric_se=0.1,
-        holdout=None, cpu_seconds=1.0, wall_seconds=1.0, peak_memory=1, tier="cpu", device="", software="",
-        curve=(), tunables={}, summary="", hypothesis="", failure="",
+def result_of(member: Member, parent: str, asset: bytes) -> Record:
+    """A result of the member's, in its store and not yet published."""
+    record = result(
+        member.identity, SCHEME, 1.0, parent=parent, asset=asset, origin=Origin.AGENT, created_ms=virtual_ms(),
+        swarm_id=SWARM_ID,
     )  # fmt: skip
+    return member.keep(record)
+
+
+def commit_of(record: Record) -> str:
+    assert record.result is not None
+    return record.result.commit
 
 
 async def test_a_result_ends_its_claim(autojump_clock: MockClock) -> None:
     members = members_of(MemoryNetwork(), 2)
     async with trio.open_nursery() as nursery:
-        await start(nursery, members)
-        await until(lambda: all(member.transport.peers() for member in members), 60)
-        result = result_of(members[0], SCHEME.genesis, b"x = 2\n")
-        await members[0].swarm.claim(claim_of(result.commit))
+        await start_and_meet(nursery, members)
+        commit = SCHEME.candidate(SCHEME.genesis, blob_id(b"x = 2\n"))
+        await members[0].swarm.claim(claim_of(commit))
         await until(lambda: len(members[1].swarm.claims()) == 1, 2)
-        await members[0].swarm.publish(members[0].keep(seal(members[0].identity, SWARM_ID, result)))
+        record = result_of(members[0], SCHEME.genesis, b"x = 2\n")
+        assert commit_of(record) == commit
+        await members[0].swarm.publish(record)
         await until(lambda: members[1].swarm.claims() == [], 2)
         nursery.cancel_scope.cancel()
 
@@ -490,13 +497,10 @@ async def test_a_result_ends_its_claim(autojump_clock: MockClock) -> None:
 async def test_a_result_without_its_parent_brings_the_parent_at_once(autojump_clock: MockClock) -> None:
     members = members_of(MemoryNetwork(), 2)
     async with trio.open_nursery() as nursery:
-        await start(nursery, members)
-        await until(lambda: all(member.transport.peers() for member in members), 60)
+        await start_and_meet(nursery, members)
         await trio.sleep(5)  # the exchange on connecting is over
         parent = result_of(members[0], SCHEME.genesis, b"x = 2\n")
-        child = result_of(members[0], parent.commit, b"x = 3\n")
-        members[0].keep(seal(members[0].identity, SWARM_ID, parent))
-        await members[0].swarm.publish(members[0].keep(seal(members[0].identity, SWARM_ID, child)))
+        await members[0].swarm.publish(result_of(members[0], commit_of(parent), b"x = 3\n"))
         await until(lambda: agree(members), 3)
         nursery.cancel_scope.cancel()
 
