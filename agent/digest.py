@@ -4,10 +4,10 @@ What peers wrote is quoted, every line of it, so that no word of theirs can pass
 budget, the least telling first.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from agent.proposer import Context, Insight, Trial
-from protocol.statements import Scalar
+from agent.tunables import read_tunables
 from protocol.text import one_line
 
 #: Before every line that a peer may have written. Nothing else begins so.
@@ -73,7 +73,7 @@ def _sections(context: Context) -> Iterator[tuple[str, Iterable[str]]]:
     ]
     yield "How we came here (accepted steps, oldest first)", _rows(context, line[-MOST_STEPS:])
     yield "Tried on this base (latest first)", _rows(context, around[::-1][:MOST_AROUND])
-    yield "Being run now by peers", [_values(one) for one in context.running[:MOST_RUNNING] if one]
+    yield "Being run now, by peers or here (what differs from the base)", _running(context)
     yield "What was learnt", _insights(context.insights[:MOST_INSIGHTS])
     yield "The best of what did not stay", _rows(context, misses[:MOST_MISSES])
     yield "Failures (latest first)", _failures(failed[::-1][:MOST_FAILURES])
@@ -105,8 +105,12 @@ def _insights(insights: Sequence[Insight]) -> Iterator[str]:
         yield from quoted(insight.text[:MAX_INSIGHT])
 
 
-def _values(tunables: Mapping[str, Scalar]) -> str:
-    return QUOTE + one_line(", ".join(f"{name}={value}" for name, value in sorted(tunables.items())), MAX_WORDS)
+def _running(context: Context) -> Iterator[str]:
+    ours = {name: one.value for name, one in read_tunables(context.asset, context.asset_name).items()}
+    for theirs in context.running[:MOST_RUNNING]:
+        moved = [f"{name}={value}" for name, value in sorted(theirs.items()) if ours.get(name) != value]
+        if moved:
+            yield QUOTE + one_line(", ".join(moved), MAX_WORDS)
 
 
 def _number(context: Context, loss: float | None) -> str:

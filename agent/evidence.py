@@ -14,8 +14,11 @@ ENOUGH = 4
 MAX_TRIALS = 200
 #: So many of them are the best ones, the others the latest.
 BEST = 50
-#: One loss in so many at either end, and one at least, may be a slip or a lie, and says not what is good or bad.
+#: Any number is a legal metric, and one of 1e100, a slip or a lie, would drown the others on any scale. One loss in so
+#: many at either end, and one at least, is not asked how far losses reach; what lies further beyond than so many times
+#: that reach is absurd (no recorded run of lm-mini is), and if better counts as so many times better: it may be a leap.
 TAIL_ONE_IN = 10
+ABSURD, LEAP = 30.0, 3.0
 #: Claims of peers last minutes: more than this are noise.
 MAX_RUNNING = 32
 
@@ -24,9 +27,9 @@ MAX_RUNNING = 32
 class Evidence:
     """Losses at points, the base's own loss, and what is being run.
 
-    A failed trial has the worst loss of those that were scored, but for the tail: the search steers away from it. A
-    point that is being run has the base's (a constant liar: Ginsbourger et al. 2010): it promises nothing, and what is
-    around it is no longer unknown.
+    A failed trial has the worst loss of those that were scored: the search steers away from it. A point that is being
+    run has the base's (a constant liar: Ginsbourger et al. 2010): it promises nothing, and what is around it is no
+    longer unknown. An absurd loss counts as no more than a leap, or as the worst of the others.
     """
 
     points: Sequence[Point]
@@ -51,9 +54,9 @@ def evidence(space: Space, context: Context, pending: Sequence[Mapping[str, Scal
     running = {key(point): point for point in claimed if point is not None and key(point) not in known}
     if not scored:
         return Evidence((), (), 0.0, frozenset(running), 0)
-    level = base_loss(placed, context.base, space.base, otherwise=good_loss(scored))
-    bad = bad_loss(scored)
-    losses = [bad if trial.value is None else trial.value for trial, _ in placed]
+    best, worst = believable(scored)
+    level = min(max(base_loss(placed, context.base, space.base, otherwise=best), best), worst)
+    losses = [worst if trial.value is None else min(max(trial.value, best), worst) for trial, _ in placed]
     return Evidence(
         points=[*(point for _, point in placed), *running.values()],
         losses=[*losses, *(level for _ in running)],
@@ -63,19 +66,15 @@ def evidence(space: Space, context: Context, pending: Sequence[Mapping[str, Scal
     )
 
 
-def good_loss(losses: Sequence[float]) -> float:
-    """The best one but for the tail."""
-    return sorted(losses)[_tail(len(losses))]
-
-
-def bad_loss(losses: Sequence[float]) -> float:
-    """The worst one but for the tail."""
-    return sorted(losses)[-1 - _tail(len(losses))]
-
-
-def _tail(count: int) -> int:
-    """So many losses at an end; none where they are too few to tell which one is odd."""
-    return max(1, count // TAIL_ONE_IN) if count >= ENOUGH else 0
+def believable(losses: Sequence[float]) -> tuple[float, float]:
+    """The least and the most that a loss counts as."""
+    different = sorted(set(losses))
+    tail = max(1, len(different) // TAIL_ONE_IN) if len(different) >= ENOUGH else 0
+    good, middle, bad = different[tail], different[len(different) // 2], different[-1 - tail]
+    reach = middle - good
+    kept = [loss for loss in different if good - ABSURD * reach <= loss <= bad + ABSURD * reach]
+    leap = LEAP * reach if kept[0] > different[0] else 0.0
+    return kept[0] - leap, kept[-1]
 
 
 def base_loss(placed: Sequence[tuple[Trial, Point]], base: str, point: Point, *, otherwise: float) -> float:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.domains import Choice
-from agent.evidence import bad_loss, good_loss
 from agent.space import Point, Space, unit
 
 Array = NDArray[np.float64]
@@ -31,12 +30,6 @@ NOISE = (0.01, 0.05, 0.2)
 JOINT = 2.0
 #: Keeps the matrices regular where points repeat.
 JITTER = 1e-8
-#: How far the better half of some dozen losses reaches, over how far it does but for the tail: about that of a normal
-#: distribution.
-REACH_OF_ALL = 1.5
-#: In units: what is further than this beyond the good or the bad losses counts as no further away. A metric of 1e100 is
-#: a slip or a lie, and on any scale it would drown the others.
-BEYOND = 0.5
 TINY = 1e-12
 
 
@@ -120,13 +113,9 @@ def fit(covariance: Array, scores: Array, reach: float, main: float, noise: floa
 def squash(losses: Array, level: float) -> Array:
     """Losses against the base's, in units of how far the better half reaches; far worse ones as logarithms.
 
-    How bad a bad candidate is tells little about good ones, and on a plain scale it would drown them. No single loss
-    sets the unit or lies beyond all bounds, since peers may say anything.
+    How bad a bad candidate is tells little about good ones, and on a plain scale it would drown them.
     """
-    different = np.unique(losses).tolist()  # failures, and what is being run, repeat others' losses
-    good, middle, bad = good_loss(different), different[len(different) // 2], bad_loss(different)
-    unit_loss = max(REACH_OF_ALL * (middle - good), TINY)
-    low, high = good - BEYOND * unit_loss, bad + BEYOND * unit_loss
-    apart = (np.clip(losses, low, high) - min(max(level, low), high)) / unit_loss
+    unit_loss = max(float(np.median(losses) - losses.min()), TINY)
+    apart = (losses - level) / unit_loss
     squashed: Array = np.where(apart > 1.0, 1.0 + np.log(np.maximum(apart, 1.0)), apart)
     return squashed

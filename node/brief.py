@@ -1,7 +1,9 @@
 """What a proposer may know: the ledger as trials and insights, without hold-outs; and what it tells the swarm."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from math import inf
 
 from agent.proposer import Insight, Metric, Trial
@@ -12,12 +14,20 @@ from node.snapshot import level, summary_of
 from protocol.records import Record
 from protocol.statements import MAX_CITES, MAX_TEXT_BYTES, Note, Scalar
 from protocol.text import one_line
+from protocol.trust import broken_promises
 
 log = logging.getLogger(__name__)
 
 #: What a proposer is shown: enough for a search model, little enough to read in a moment.
 MAX_TRIALS = 400
 MAX_INSIGHTS = 50
+#: Of them the base's latest ancestors, and the best of the accepted and of the promising: they stay in sight however
+#: much came after them, and leave the half to what did.
+MAX_LINEAGE = 100
+MAX_BEST = 50
+#: Notes that are ranked, the latest; and how many of one author's are shown, so that none crowds out the others.
+MAX_NOTES = 1000
+NOTES_AN_AUTHOR = 10
 #: Letters of a peer id that tell peers apart; its first dozen are the same for all.
 PEER_LETTERS = 8
 #: Two notes that share this much of their words say the same.
@@ -48,16 +58,37 @@ class Brief:
         maximize = self._spec.goal == "maximize"
         return Metric(self._spec.metric_name, self._spec.unit, maximize, self._ledger.sigma(self._tier))
 
-    def trials(self) -> list[Trial]:
-        """The latest candidates of my tier, oldest first."""
+    def trials(self, lineage: Sequence[str]) -> list[Trial]:
+        """Candidates of my tier, oldest first: those of ``lineage``, the best, and the latest.
+
+        Others than those of ``lineage`` are left out where nobody but authors of broken promises vouches for them.
+        """
+        shown = set(lineage[-MAX_LINEAGE:])
+        doubted = self._doubted()
+        best = [*self._ledger.accepted(self._tier)[:MAX_BEST], *self._ledger.promising(self._tier)[:MAX_BEST]]
+        shown |= {commit for commit in best if not doubted(commit)}
+        room = MAX_TRIALS - len(shown)
         trials: dict[str, Trial] = {}
         for record in self._records.latest():
             result = record.result
-            if result is not None and result.tier == self._tier and result.commit not in trials:
-                trials[result.commit] = self._trial(result.commit, result.tunables)
-            if len(trials) == MAX_TRIALS:
-                break
+            if result is None or result.tier != self._tier or result.commit in trials:
+                continue
+            if result.commit not in shown:
+                if room == 0 or doubted(result.commit):
+                    continue
+                room -= 1
+            trials[result.commit] = self._trial(result.commit, result.tunables)
         return list(trials.values())[::-1]
+
+    def _doubted(self) -> Callable[[str], bool]:
+        """Whether nobody but authors of broken promises vouches for a commit's value."""
+        broken = broken_promises(self._ledger, self._records.me)
+
+        def doubted(commit: str) -> bool:
+            kept = self._ledger.tally(commit, self._tier).kept
+            return bool(kept) and kept <= broken  # nobody's are kept where all runs were stopped early
+
+        return doubted
 
     def _trial(self, commit: str, tunables: Mapping[str, Scalar]) -> Trial:
         standing = self._ledger.standing(commit, self._tier)
@@ -73,26 +104,31 @@ class Brief:
         )  # fmt: skip
 
     def insights(self) -> list[Insight]:
-        """What was noted, that of the largest effects first; one of those that say the same."""
-        kept: list[tuple[float, Insight, frozenset[str]]] = []
-        for record in self._records.latest():
-            note = record.statement
-            if not isinstance(note, Note):
+        """What was noted, that of the largest effects first and then the latest; one of those that say the same."""
+        kept: list[tuple[Insight, frozenset[str]]] = []
+        by_author: Counter[bytes] = Counter()
+        for record, note in self._ranked():
+            words = _words(note.text)
+            if by_author[record.author] == NOTES_AN_AUTHOR or any(_same(words, other) for _, other in kept):
                 continue
-            words = frozenset(note.text.lower().split())
-            if not words or any(_same(words, other) for _, _, other in kept):
-                continue
-            commits = list(self._cited(note))
-            kept.append((self._effect(commits), Insight(short_peer(record), note.text, commits), words))
+            by_author[record.author] += 1
+            kept.append((Insight(short_peer(record), note.text, list(self._cited(note))), words))
             if len(kept) == MAX_INSIGHTS:
                 break
-        kept.sort(key=lambda one: -one[0])
-        return [insight for _, insight, _ in kept]
+        return [insight for insight, _ in kept]
+
+    def _ranked(self) -> list[tuple[Record, Note]]:
+        """The latest notes, by the effect of what they cite."""
+        broken = broken_promises(self._ledger, self._records.me)
+        told = (record for record in self._records.latest() if record.author not in broken)
+        notes = ((record, note) for record in told if isinstance(note := record.statement, Note) and note.text.strip())
+        latest = list(islice(notes, MAX_NOTES))
+        return sorted(latest, key=lambda one: -self._effect(list(self._cited(one[1]))))
 
     def note(self, text: str, commits: Sequence[str]) -> None:
         """Keep what was learnt, citing the first run of each commit; what was said before is not said again."""
         text = clip("\n".join(filter(None, map(one_line, text.splitlines()))), MAX_TEXT_BYTES)
-        words = frozenset(text.lower().split())
+        words = _words(text)
         if not words or any(_same(words, other) for other in self._noted()):
             return
         runs = [run for commit in commits if (run := self._ledger.told(commit)) is not None]
@@ -109,7 +145,7 @@ class Brief:
     def _noted(self) -> Iterator[frozenset[str]]:
         for record in self._records.latest():
             if isinstance(record.statement, Note):
-                yield frozenset(record.statement.text.lower().split())
+                yield _words(record.statement.text)
 
     def _cited(self, note: Note) -> Iterator[str]:
         for name in note.cites:
@@ -129,6 +165,10 @@ class Brief:
 
 def short_peer(record: Record | None) -> str:
     return "" if record is None else record.peer_id[-PEER_LETTERS:]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.lower().split())
 
 
 def _same(one: frozenset[str], other: frozenset[str]) -> bool:

@@ -376,7 +376,8 @@ class Loop:
             self._bars.put(base, self._parts.clock_ms() + RETRY_MS)
             return None
         self._asked += 1
-        trials = self._brief.trials()
+        lineage = self._records.ledger.lineage(base)
+        trials = self._brief.trials(lineage)
         return Context(
             program_text=self._spec.instructions,
             asset_name=self._spec.asset,
@@ -388,7 +389,7 @@ class Loop:
             taken=self._repeats.taken,
             seed=run_seed(base, self._records.me, Origin.AGENT, self._options.seed + self._asked),
             metric=self._brief.metric,
-            lineage=self._records.ledger.lineage(base),
+            lineage=lineage,
             insights=self._brief.insights(),
             fixed=self._brief.fixed,
             note=self._brief.note,

@@ -234,6 +234,13 @@ def test_a_metric_without_a_unit_is_told_without() -> None:
     assert f"Base {BASE[:10]}: distance 1.25, lower is better" in module.digest(given, 5000)
 
 
+def test_a_digest_says_how_what_runs_differs_from_the_base() -> None:
+    base = {f"WIDTH_{place}": 1 for place in range(60)}
+    asset = b"".join(b"%s: Annotated[int, Int(1, 9)] = 1\n" % name.encode() for name in base)
+    given = replace(context(), asset=asset, running=[base, {**base, "WIDTH_59": 4}])
+    assert f"(what differs from the base)\n{QUOTE}WIDTH_59=4\n" in module.digest(given, 5000)
+
+
 def test_a_digest_keeps_to_its_bound() -> None:
     given = context()
     many = replace(given, trials=[replace(given.trials[1], commit=f"{number:040x}") for number in range(400)])

@@ -123,8 +123,23 @@ def test_a_failure_counts_as_the_worst_loss() -> None:
 def test_an_absurd_loss_is_not_what_failures_count_as() -> None:
     values = [3.0, 1.0, 2.0, 1e100, -1e100, None]
     trials = [trial(place, {"a": place / 9}, one) for place, one in enumerate(values)]
-    assert evidence(space(), context(trials), []).losses[-1] == 3.0
-    assert evidence(space(), context(trials, base="ffff"), []).level == 1.0  # of a base that nobody has measured
+    known = evidence(space(), context(trials), [])
+    assert known.losses[-1] == max(known.losses) == 3.0
+    assert -10.0 < min(known.losses) < 1.0
+
+
+def test_a_leap_among_changes_that_hardly_matter_is_seen_as_one() -> None:
+    values = [1.888, 1.886, 1.89, 1.885, 1.2]
+    trials = [trial(place, {"a": place / 9}, one) for place, one in enumerate(values)]
+    losses = evidence(space(), context(trials), []).losses
+    assert losses[:-1] == values[:-1]
+    assert losses[-1] < 1.885 - (1.886 - 1.885)
+
+
+def test_honest_losses_are_left_as_they_are() -> None:
+    values = [1.9, 1.7, 2.4, 1.85, 5.5, 1.55, 1.8, 1.9]
+    trials = [trial(place, {"a": place / 9}, one) for place, one in enumerate(values)]
+    assert evidence(space(), context(trials), []).losses == values
 
 
 def test_another_tiers_trials_are_moved_to_this_ones_level() -> None:
