@@ -3,13 +3,15 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from math import inf
 
-from agent.proposer import Insight, Metric, Trial
+from agent.proposer import Context, Insight, Metric, Trial
 from node.outcome import clip
 from node.parts import Parts
 from node.records import Records
+from node.repeats import Repeats, Running
 from node.snapshot import level, summary_of
 from protocol.records import Record
 from protocol.statements import MAX_CITES, MAX_TEXT_BYTES, Note, Scalar
@@ -46,12 +48,34 @@ class Brief:
         self._tier = parts.trainer.device.tier
         self._clock_ms = parts.clock_ms
         self._told: list[Record] = []
-        self.fixed = {
+        self._fixed = {
             path: data
             for path, data in parts.program.files.items()
             if path.endswith(".py") and path not in (self._spec.asset, self._spec.evaluator)
             and len(data) <= MAX_FIXED_BYTES
         }  # fmt: skip
+
+    def context(self, base: str, asset: bytes, seed: int, repeats: Repeats, running: Running) -> Context:
+        """For an edit of ``asset``, that of the commit ``base``."""
+        lineage = self._ledger.lineage(base)
+        trials = self.trials(lineage)
+        return Context(
+            program_text=self._spec.instructions,
+            asset_name=self._spec.asset,
+            base=base,
+            asset=asset,
+            tier=self._tier,
+            trials=trials,
+            running=[tunables for _, tunables in running],
+            taken=repeats.taken,
+            seed=seed,
+            metric=self.metric,
+            lineage=lineage,
+            insights=self.insights(),
+            fixed=self._fixed,
+            note=self.note,
+            repeats=partial(repeats.of, base=base, trials=trials),
+        )
 
     @property
     def metric(self) -> Metric:

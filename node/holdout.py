@@ -3,10 +3,13 @@
 Both are told in losses here: lower is better whatever the program's goal. No proposer hears of any of it.
 """
 
+import logging
 import statistics
 
 from protocol.ledger import Ledger
 from protocol.standing import proof_gap
+
+log = logging.getLogger(__name__)
 
 
 def gap(ledger: Ledger, commit: str, tier: str) -> float | None:
@@ -33,6 +36,24 @@ def drift(ledger: Ledger, tier: str) -> str:
         if gained > 0 and lost > proof_gap(ledger.yardstick(tier), len(own), len(pairs)):
             return incumbent.commit
     return ""
+
+
+class Alarm:
+    """Warns of drift, once for each incumbent."""
+
+    def __init__(self, ledger: Ledger, tier: str) -> None:
+        self._ledger = ledger
+        self._tier = tier
+        self._said: set[str] = set()
+
+    def look(self) -> None:
+        commit = drift(self._ledger, self._tier)
+        if commit and commit not in self._said:
+            self._said.add(commit)
+            log.warning(
+                "the metric of %s is better than that of what it was made from, and its hold-out is worse: the "
+                "search may fit the validation data", commit[:12],
+            )  # fmt: skip
 
 
 def _pairs(ledger: Ledger, commit: str, tier: str) -> list[tuple[float, float]]:

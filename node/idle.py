@@ -10,12 +10,13 @@ from node.parts import Meters
 
 
 class Idle:
-    """Of ``lanes`` lanes, while they work: from ``begin`` to ``end``."""
+    """Of ``lanes`` lanes, while they work: from ``begin`` to ``end``. ``resting`` are idle now."""
 
     def __init__(self, meters: Meters, lanes: int, clock_ms: Callable[[], int]) -> None:
         self._meters = meters
         self._lanes = lanes
         self._clock_ms = clock_ms
+        self.resting = 0
         self._seconds: Counter[str] = Counter()
         self._begun_ms: int | None = None
         self._ended_ms: int | None = None
@@ -30,9 +31,11 @@ class Idle:
     def because(self, cause: str) -> Iterator[None]:
         """One lane is idle meanwhile."""
         begun = trio.current_time()
+        self.resting += 1
         try:
             yield
         finally:
+            self.resting -= 1
             seconds = trio.current_time() - begun
             self._seconds[cause] += seconds  # type: ignore[assignment]  # counters count seconds as well
             self._meters.idle(cause, seconds)

@@ -7,10 +7,9 @@ any instant repeats at most the running experiment.
 import logging
 import random
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Protocol
 
 import trio
@@ -20,7 +19,7 @@ from node.apply import Assets, UnavailableError
 from node.bars import Bars
 from node.brief import Brief
 from node.choose import Action, Choice, View, choose, common_base, reason_to_stop, search_base
-from node.holdout import drift
+from node.holdout import Alarm
 from node.idle import Idle
 from node.journal import Flight
 from node.lineage import Step
@@ -48,6 +47,10 @@ RETRY_MS = 60_000
 TOLD_AT_ONCE = frozenset({Origin.BASELINE, Origin.REPLICATION, Origin.CONFIRMATION})
 
 
+#: The public keys of peers of this tier heard lately.
+Live = Callable[[], Collection[bytes]]
+
+
 class Swarm(Protocol):
     """What the loop says to the swarm, and hears from it: ``gossip.swarm.Swarm``."""
 
@@ -58,13 +61,10 @@ class Swarm(Protocol):
 
 
 class Loop:
-    """One experiment at a time in each lane, until the program's stopping criterion holds; none while ``paused``.
-
-    ``live`` gives the public keys of peers of this tier heard lately.
-    """
+    """One experiment at a time in each lane, until the program's stopping criterion holds; none while ``paused``."""
 
     def __init__(
-        self, parts: Parts, options: Options, records: Records, assets: Assets, swarm: Swarm, live: "Live"
+        self, parts: Parts, options: Options, records: Records, assets: Assets, swarm: Swarm, live: Live
     ) -> None:
         self._parts = parts
         self._options = options
@@ -77,7 +77,9 @@ class Loop:
         self._bars = Bars(records, foreign=options.foreign)
         self._brief = Brief(parts, records)
         self._repeats = Repeats(parts, records, assets, self._now_run)
-        self._thinker = Thinker(parts.proposer, self._context, records.changed, parts.meters, options.lanes)
+        self._thinker = Thinker(
+            parts.proposer, self._context, records.changed, parts.meters, options.lanes, self._free_in
+        )
         self._rebased = parts.journal.rebases()
         self._rng = random.Random(run_seed(records.ledger.rules.genesis, records.me, Origin.AGENT, options.seed))
         self.idle = Idle(parts.meters, options.lanes, parts.clock_ms)
@@ -86,8 +88,9 @@ class Loop:
         self._begun = 0
         self._asked = 0
         self._busy: Counter[str] = Counter()
-        self._drifted: set[str] = set()
+        self._drift = Alarm(records.ledger, self._tier)
         self._running: dict[str, tuple[Current, Mapping[str, Scalar]]] = {}
+        self._ends: dict[str, float] = {}
 
     async def run(self) -> str:
         """Work until it is enough, and say why it is."""
@@ -292,13 +295,14 @@ class Loop:
         )  # fmt: skip
         log.info("%s starts: %s", _name(flight), self._summary(flight))
         self._show(flight, Progress("starting", 0.0, None, 0.0), tunables)
+        self._ends[flight.commit] = trio.current_time() + self._spec.budget_seconds
         try:
             old = b"" if flight.parent is None else await self._assets.obtain(flight.parent)
             outcome = await self._parts.trainer.run(
                 self._job(flight, old, asset), on_progress=lambda progress: self._show(flight, progress, tunables)
             )
         finally:
-            del self._running[flight.commit]
+            del self._running[flight.commit], self._ends[flight.commit]
         await self._tell(flight, outcome, old, asset, tunables)
 
     def _job(self, flight: Flight, old: bytes, asset: bytes) -> Job:
@@ -327,7 +331,7 @@ class Loop:
         self._parts.meters.experiment(result.origin, replace(outcome, status=result.status))
         standing = level(self._records.ledger.standing(flight.commit, self._tier))
         log.info("%s %s: %s", _name(flight), self._verdict(result), standing or "no win")
-        self._warn_of_drift()
+        self._drift.look()
         if standing or flight.origin in TOLD_AT_ONCE:
             await self._swarm.publish(record)
         else:
@@ -338,15 +342,6 @@ class Loop:
             for note in self._brief.to_publish():
                 await self._swarm.publish(note)
             await self._records.changed.wait(IDLE_SECONDS)
-
-    def _warn_of_drift(self) -> None:
-        commit = drift(self._records.ledger, self._tier)
-        if commit and commit not in self._drifted:
-            self._drifted.add(commit)
-            log.warning(
-                "the metric of %s is better than that of what it was made from, and its hold-out is worse: the "
-                "search may fit the validation data", commit[:12],
-            )  # fmt: skip
 
     def _show(self, flight: Flight, progress: Progress, tunables: Mapping[str, Scalar]) -> None:
         current = Current(
@@ -363,6 +358,14 @@ class Loop:
             return f"{result.status.value} ({result.failure.strip()[-200:]})"
         return f"{self._spec.metric_name} {result.metric:.6g} {self._spec.unit}".rstrip()
 
+    def _free_in(self, lanes: int) -> float:
+        """Seconds until more than so many lanes are expected to be without an experiment; one that rests is, and one
+        that neither rests nor runs is about to run.
+        """
+        now, budget = trio.current_time(), self._spec.budget_seconds
+        left = [0.0] * self.idle.resting + sorted(max(0.0, end - now) for end in self._ends.values())
+        return left[lanes] if lanes < len(left) else budget
+
     # what the proposer may know
 
     async def _context(self) -> Context | None:
@@ -376,25 +379,8 @@ class Loop:
             self._bars.put(base, self._parts.clock_ms() + RETRY_MS)
             return None
         self._asked += 1
-        lineage = self._records.ledger.lineage(base)
-        trials = self._brief.trials(lineage)
-        return Context(
-            program_text=self._spec.instructions,
-            asset_name=self._spec.asset,
-            base=base,
-            asset=asset,
-            tier=self._tier,
-            trials=trials,
-            running=[tunables for _, tunables in self._now_run()],
-            taken=self._repeats.taken,
-            seed=run_seed(base, self._records.me, Origin.AGENT, self._options.seed + self._asked),
-            metric=self._brief.metric,
-            lineage=lineage,
-            insights=self._brief.insights(),
-            fixed=self._brief.fixed,
-            note=self._brief.note,
-            repeats=partial(self._repeats.of, base=base, trials=trials),
-        )
+        seed = run_seed(base, self._records.me, Origin.AGENT, self._options.seed + self._asked)
+        return self._brief.context(base, asset, seed, self._repeats, self._now_run())
 
     def _now_run(self) -> list[tuple[str, Mapping[str, Scalar]]]:
         """Commits and tunables of what peers have claimed, and of what runs here."""
@@ -407,10 +393,6 @@ class Loop:
 
     def _next_index(self, commit: str, origin: Origin) -> int:
         return self._records.ledger.next_index(commit, self._tier, self._records.me, origin)
-
-
-class Live(Protocol):
-    def __call__(self) -> Collection[bytes]: ...
 
 
 def _name(flight: Flight) -> str:

@@ -16,6 +16,12 @@ log = logging.getLogger(__name__)
 #: A proposer that had nothing to propose is asked again after this long, or when a record comes; one
 #: that failed is left alone for this long first.
 RETRY_SECONDS = 30.0
+#: A thought begins as late as it may and still be there in time: what the swarm has learnt by then goes into it. So
+#: many times as long as the slowest of the latest thoughts before a lane is expected to want it, and so many seconds;
+#: what takes more than a tenth of a run begins at once. A run that ends early waits a tenth of a run for it at most.
+HEADROOM = 10
+HEADROOM_SECONDS = 2.0
+LATEST_THOUGHTS = 8
 
 
 @dataclass(frozen=True)
@@ -27,34 +33,34 @@ class Idea:
 
 
 class Thinker:
-    """Keeps ``ahead`` ideas in store, one for each lane. ``context`` gives what the proposer may know now, or None
-    without a base.
+    """Keeps ideas in store, one for each lane. ``context`` gives what the proposer may know now, or None without a
+    base; ``wanted_in`` the seconds until lanes are expected to want one more idea than so many.
     """
 
     def __init__(
         self, proposer: Proposer, context: Callable[[], Awaitable[Context | None]], changed: Signal, meters: Meters,
-        ahead: int = 1,
+        lanes: int = 1, wanted_in: Callable[[int], float] = lambda ideas: 0.0,
     ) -> None:  # fmt: skip
         self._proposer = proposer
         self._context = context
         self._changed = changed
         self._meters = meters
-        self._ahead = ahead
+        self._lanes = lanes
+        self._wanted_in = wanted_in
         self._ideas: deque[Idea] = deque()
-        self._taken = Signal()
+        self._thoughts: deque[float] = deque(maxlen=LATEST_THOUGHTS)
+        self._asked = Signal()
 
     def take(self) -> Idea | None:
-        """The oldest idea, where there is one; another is then thought of."""
-        if not self._ideas:
-            return None
-        self._taken.send()
-        return self._ideas.popleft()
+        """The oldest idea, where there is one; another is then thought of in time."""
+        self._asked.send()
+        return self._ideas.popleft() if self._ideas else None
 
     async def run(self) -> None:
         """Think for ever; ``changed`` is sent when an idea is ready."""
         while True:
-            while len(self._ideas) >= self._ahead:
-                await self._taken.wait(RETRY_SECONDS)
+            while (seconds := self._to_wait()) > 0:
+                await self._asked.wait(seconds)
             context = await self._context()
             edit = None if context is None else await self._propose(context)
             if context is None or edit is None:
@@ -62,6 +68,14 @@ class Thinker:
                 continue
             self._ideas.append(Idea(context.base, edit))
             self._changed.send()
+
+    def _to_wait(self) -> float:
+        """Seconds until the next idea must be thought of."""
+        if len(self._ideas) >= self._lanes:
+            return RETRY_SECONDS
+        if not self._thoughts:
+            return 0.0  # who knows how long it takes
+        return self._wanted_in(len(self._ideas)) - HEADROOM * max(self._thoughts) - HEADROOM_SECONDS
 
     async def _propose(self, context: Context) -> Edit | None:
         """A proposer works with a model's, a peer's or a program's words, and what it raises is nobody's end: it is
@@ -75,6 +89,7 @@ class Thinker:
             self._meters.thought(trio.current_time() - begun, "error")
             await trio.sleep(RETRY_SECONDS)
             return None
+        self._thoughts.append(trio.current_time() - begun)
         outcome = "none" if edit is None else "fallback" if edit.fallback else "edit"
-        self._meters.thought(trio.current_time() - begun, outcome)
+        self._meters.thought(self._thoughts[-1], outcome)
         return edit

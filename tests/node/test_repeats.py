@@ -10,10 +10,10 @@ from trio.testing import MockClock
 from agent.proposer import ALREADY_RUN, BEING_RUN, Context, Edit
 from agent.tunables import read_tunables, write_tunables
 from gossip.memory import MemoryNetwork
-from node.think import Idea
-from protocol.statements import Origin, Result
-from tests.node.nodes import NUMBERS, Built, Script, build, until
-from tests.sim.fakes import FakeTrainer
+from node.think import HEADROOM_SECONDS, Idea
+from protocol.statements import Origin, Result, Scalar
+from tests.node.nodes import EPOCH_MS, NUMBERS, Built, Script, build, until
+from tests.sim.fakes import OVERHEAD, FakeTrainer
 from trainer.job import Job, Outcome
 
 GENESIS = NUMBERS.commits.genesis
@@ -47,6 +47,36 @@ async def test_an_idea_is_carried_over_where_the_incumbent_moves(
     assert (asset["x"].value, asset["y"].value) == (0.7, 0.2)
     assert one.tally.ideas == ["run", "carried over"]
     assert one.script.contexts[-1].trials[0].summary == "the program as its author wrote it"
+
+
+class Asked(Script):
+    """Knows when it was asked, in milliseconds."""
+
+    def __init__(self, *edits: dict[str, Scalar]) -> None:
+        super().__init__(*edits)
+        self.at_ms: list[float] = []
+
+    async def propose(self, context: Context) -> Edit | None:
+        self.at_ms.append(EPOCH_MS + trio.current_time() * 1000)
+        return await super().propose(context)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+async def test_a_lane_asks_for_its_next_idea_late_in_its_run(
+    lanes: int, autojump_clock: MockClock, network: MemoryNetwork
+) -> None:
+    script = Asked(*({"y": place / 100} for place in range(60, 90)))  # none is a win
+    one = build(network, 1, lanes=lanes, max_experiments=16, proposer=script)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.node.run)
+        await one.node.finished.wait()
+        nursery.cancel_scope.cancel()
+    ends = sorted(record.statement.created_ms for record in one.node.records.ledger.records())
+    late_ms = 1000 * (HEADROOM_SECONDS + OVERHEAD * NUMBERS.spec.budget_seconds)
+    asked = script.at_ms[1:]  # at first nobody knows how long it takes
+    assert len(asked) > 8
+    # near the end of a run, or of one that the node does not make any more
+    assert all(any(0 <= end - at <= late_ms for end in ends) or at > ends[-1] - late_ms for at in asked)
 
 
 async def test_an_idea_that_conflicts_with_the_new_incumbent_is_dropped_and_said(

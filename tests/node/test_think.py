@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from agent.proposer import Context, Edit
 from node.records import Signal
-from node.think import RETRY_SECONDS, Thinker
+from node.think import HEADROOM, HEADROOM_SECONDS, RETRY_SECONDS, Thinker
 from tests.sim.fakes import Tally
 
 THINK_SECONDS = 3.0
@@ -70,6 +70,56 @@ async def test_it_thinks_no_further_ahead_than_it_should(autojump_clock: MockClo
         assert idea.edit.summary == "edit 1"  # the oldest first
         await trio.sleep(100)
         assert slow.asked == 3
+        nursery.cancel_scope.cancel()
+
+
+class Quick(Slow):
+    """Says when it was asked."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self.begun: list[float] = []
+
+    async def propose(self, context: Context) -> Edit | None:
+        self.begun.append(trio.current_time())
+        await trio.sleep(self._seconds)
+        return Edit(b"", f"edit {len(self.begun)}")
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(0.0, True), (0.5, True), (RUN_SECONDS / HEADROOM, False)])
+async def test_a_quick_proposer_is_asked_late_in_a_run(seconds: float, late: bool, autojump_clock: MockClock) -> None:
+    """What others have learnt meanwhile goes into the idea, and the lane does not wait for it."""
+    changed, quick = Signal(), Quick(seconds)
+    ends = 0.0
+    thinker = Thinker(quick, context, changed, Tally(), 1, lambda ideas: ends - trio.current_time())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(thinker.run)
+        await trio.sleep(seconds + 1)
+        for number in range(1, 5):
+            ends = trio.current_time() + RUN_SECONDS
+            assert thinker.take() is not None
+            await trio.sleep(RUN_SECONDS)
+            assert len(quick.begun) == number + 1
+            left = ends - quick.begun[-1]
+            assert left == pytest.approx(HEADROOM * seconds + HEADROOM_SECONDS if late else RUN_SECONDS)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_run_that_ends_early_gets_its_idea_after_one_thought(autojump_clock: MockClock) -> None:
+    changed, quick, ends = Signal(), Quick(0.5), 1000.0
+    thinker = Thinker(quick, context, changed, Tally(), 1, lambda ideas: ends - trio.current_time())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(thinker.run)
+        await trio.sleep(1)
+        assert thinker.take() is not None
+        await trio.sleep(20)
+        assert len(quick.begun) == 1
+        ends = begun = trio.current_time()
+        assert thinker.take() is None
+        await changed.wait(60)
+        assert thinker.take() is not None
+        assert trio.current_time() == begun + 0.5
         nursery.cancel_scope.cancel()
 
 
