@@ -37,7 +37,7 @@ def digest(context: Context, most: int) -> str:
 
 
 def table(context: Context) -> str:
-    """All trials, oldest first, as tab-separated values; the columns are those of ``waggle report``'s table."""
+    """All trials of the tier, oldest first, as tab-separated values; the columns are those of ``waggle report``'s."""
     head = ["commit", context.metric.name, "status", "description", "standing", "gain", "peer", "parent"]
     rows = [
         [
@@ -46,6 +46,7 @@ def table(context: Context) -> str:
             (trial.parent or "")[:SHORT],
         ]
         for trial in context.trials
+        if trial.tier == context.tier
     ]  # fmt: skip
     return "".join("\t".join(row) + "\n" for row in [head, *rows])
 
@@ -56,12 +57,13 @@ def quoted(text: str) -> list[str]:
 
 
 def _sections(context: Context) -> Iterator[tuple[str, Iterable[str]]]:
-    by_commit = {trial.commit: trial for trial in context.trials}
-    base = by_commit.get(context.base)
-    line = [by_commit[commit] for commit in context.lineage if commit in by_commit]
-    tried = [trial for trial in context.trials if trial.commit not in set(context.lineage)]
+    here = {trial.commit: trial for trial in context.trials if trial.tier == context.tier}
+    base = here.get(context.base)
+    line = [here[commit] for commit in context.lineage if commit in here]
+    others = [trial for trial in context.trials if trial.commit not in context.lineage]
+    tried = [trial for trial in others if trial.tier == context.tier or trial.commit not in here]
     around = [trial for trial in tried if trial.parent == context.base]
-    scored = [trial for trial in tried if trial.value is not None]
+    scored = [trial for trial in tried if trial.value is not None and trial.tier == context.tier]
     misses = sorted((trial for trial in scored if trial not in around), key=lambda trial: trial.value or 0.0)
     failed = [trial for trial in tried if trial.value is None and trial.failure.strip()]
     value = "not measured yet" if base is None else _number(context, base.value) or "not measured yet"
@@ -76,7 +78,7 @@ def _sections(context: Context) -> Iterator[tuple[str, Iterable[str]]]:
     yield "Being run now, by peers or here (what differs from the base)", _running(context)
     yield "What was learnt", _insights(context.insights[:MOST_INSIGHTS])
     yield "The best of what did not stay", _rows(context, misses[:MOST_MISSES])
-    yield "Failures (latest first)", _failures(failed[::-1][:MOST_FAILURES])
+    yield "Failures (latest first)", _failures(context, failed[::-1][:MOST_FAILURES])
 
 
 def _rows(context: Context, trials: Sequence[Trial]) -> Iterator[str]:
@@ -87,13 +89,13 @@ def _rows(context: Context, trials: Sequence[Trial]) -> Iterator[str]:
         said = _number(context, trial.value) or trial.status.value
         words = f"{trial.summary}: {trial.hypothesis}" if trial.hypothesis else trial.summary
         standing = f", {trial.standing}" if trial.standing else ""
-        yield f"- {trial.commit[:SHORT]} {said}{gain}{standing}, by {_peer(trial)}"
+        yield f"- {trial.commit[:SHORT]} {said}{gain}{standing}, by {_peer(trial)}{_elsewhere(context, trial)}"
         yield QUOTE + one_line(words, MAX_WORDS)
 
 
-def _failures(trials: Sequence[Trial]) -> Iterator[str]:
+def _failures(context: Context, trials: Sequence[Trial]) -> Iterator[str]:
     for trial in trials:
-        yield f"- {trial.commit[:SHORT]} {trial.status.value}, by {_peer(trial)}"
+        yield f"- {trial.commit[:SHORT]} {trial.status.value}, by {_peer(trial)}{_elsewhere(context, trial)}"
         yield QUOTE + one_line(trial.summary, MAX_WORDS)
         yield from quoted(trial.failure[-MAX_FAILURE:])
 
@@ -119,6 +121,10 @@ def _number(context: Context, loss: float | None) -> str:
 
 def _peer(trial: Trial) -> str:
     return one_line(trial.author) or "a peer"
+
+
+def _elsewhere(context: Context, trial: Trial) -> str:
+    return "" if trial.tier == context.tier else f", on {one_line(trial.tier)}: compare gains alone"
 
 
 def _fitting(lines: Iterable[str], letters: int) -> Iterator[str]:

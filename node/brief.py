@@ -13,20 +13,22 @@ from node.parts import Parts
 from node.records import Records
 from node.repeats import Repeats, Running
 from node.snapshot import level, summary_of
-from protocol.records import Record
+from protocol.records import Record, Result
 from protocol.statements import MAX_CITES, MAX_TEXT_BYTES, Note, Scalar
 from protocol.text import one_line
 from protocol.trust import broken_promises
 
 log = logging.getLogger(__name__)
 
-#: What a proposer is shown: enough for a search model, little enough to read in a moment.
+#: What a proposer is shown of its own tier: enough for a search model, little enough to read in a moment.
 MAX_TRIALS = 400
-MAX_INSIGHTS = 50
 #: Of them the base's latest ancestors, and the best of the accepted and of the promising: they stay in sight however
 #: much came after them, and leave the half to what did.
 MAX_LINEAGE = 100
 MAX_BEST = 50
+#: The latest of other tiers, besides genesis in each: by what was run in both they can be compared.
+MAX_ELSEWHERE = 100
+MAX_INSIGHTS = 50
 #: Notes that are ranked, the latest; and how many of one author's are shown, so that none crowds out the others.
 MAX_NOTES = 1000
 NOTES_AN_AUTHOR = 10
@@ -83,44 +85,50 @@ class Brief:
         return Metric(self._spec.metric_name, self._spec.unit, maximize, self._ledger.sigma(self._tier))
 
     def trials(self, lineage: Sequence[str]) -> list[Trial]:
-        """Candidates of my tier, oldest first: those of ``lineage``, the best, and the latest.
+        """Candidates, oldest first: those of ``lineage``, the best, and the latest of each tier.
 
         Others than those of ``lineage`` are left out where nobody but authors of broken promises vouches for them.
         """
-        shown = set(lineage[-MAX_LINEAGE:])
-        doubted = self._doubted()
-        best = [*self._ledger.accepted(self._tier)[:MAX_BEST], *self._ledger.promising(self._tier)[:MAX_BEST]]
-        shown |= {commit for commit in best if not doubted(commit)}
-        room = MAX_TRIALS - len(shown)
-        trials: dict[str, Trial] = {}
-        for record in self._records.latest():
-            result = record.result
-            if result is None or result.tier != self._tier or result.commit in trials:
+        mine, doubted = self._tier, self._doubted()
+        best = [*self._ledger.accepted(mine)[:MAX_BEST], *self._ledger.promising(mine)[:MAX_BEST]]
+        shown = {*lineage[-MAX_LINEAGE:], *(commit for commit in best if not doubted(commit, mine))}
+        room = Counter({True: MAX_TRIALS - len(shown), False: MAX_ELSEWHERE})
+        trials: dict[tuple[str, str], Trial] = {}
+        for result in self._results():
+            commit, tier = result.commit, result.tier
+            if (commit, tier) in trials:
                 continue
-            if result.commit not in shown:
-                if room == 0 or doubted(result.commit):
+            here = tier == mine
+            if commit not in (shown if here else lineage[:1]):
+                if room[here] <= 0 or doubted(commit, tier):
                     continue
-                room -= 1
-            trials[result.commit] = self._trial(result.commit, result.tunables)
+                room[here] -= 1
+            trials[commit, tier] = self._trial(commit, tier, result.tunables)
         return list(trials.values())[::-1]
 
-    def _doubted(self) -> Callable[[str], bool]:
-        """Whether nobody but authors of broken promises vouches for a commit's value."""
+    def _results(self) -> Iterator[Result]:
+        """Those in the tiers that are looked at, the latest first."""
+        tiers = set(self._records.chronicle.tiers(self._tier))
+        results = (record.result for record in self._records.latest())
+        return (result for result in results if result is not None and result.tier in tiers)
+
+    def _doubted(self) -> Callable[[str, str], bool]:
+        """Whether nobody but authors of broken promises vouches for a commit's value in a tier."""
         broken = broken_promises(self._ledger, self._records.me)
 
-        def doubted(commit: str) -> bool:
-            kept = self._ledger.tally(commit, self._tier).kept
+        def doubted(commit: str, tier: str) -> bool:
+            kept = self._ledger.tally(commit, tier).kept
             return bool(kept) and kept <= broken  # nobody's are kept where all runs were stopped early
 
         return doubted
 
-    def _trial(self, commit: str, tunables: Mapping[str, Scalar]) -> Trial:
-        standing = self._ledger.standing(commit, self._tier)
+    def _trial(self, commit: str, tier: str, tunables: Mapping[str, Scalar]) -> Trial:
+        standing = self._ledger.standing(commit, tier)
         run = self._ledger.told(commit)
         assert run is not None
         said = run.result
         return Trial(
-            commit, tunables, None if standing is None else standing.value, said.status, self._tier,
+            commit, tunables, None if standing is None else standing.value, said.status, tier,
             parent=said.parent, author=short_peer(self._records.ledger.get(run.record_id)),
             gain=None if standing is None else standing.gain, standing=level(standing),
             summary=summary_of(self._ledger, commit),

@@ -52,7 +52,8 @@ class Repeats:
 
     async def of(self, asset: bytes, base: str, trials: Sequence[Trial]) -> str:
         """What an edit of ``base`` repeats, comments and layout aside, among ``trials`` and what runs now; counted."""
-        found = self.exactly(asset, base) or await self._in_essence(asset, [base, *(one.commit for one in trials)])
+        commits = dict.fromkeys([base, *(trial.commit for trial in trials)])
+        found = self.exactly(asset, base) or await self._in_essence(asset, list(commits))
         if found:
             self._meters.duplicate(found)
         return found

@@ -241,6 +241,16 @@ def test_a_digest_says_how_what_runs_differs_from_the_base() -> None:
     assert f"(what differs from the base)\n{QUOTE}WIDTH_59=4\n" in module.digest(given, 5000)
 
 
+def test_a_digest_says_what_was_run_in_another_tier_and_does_not_rank_it() -> None:
+    far = Trial("fa12" * 10, {}, 0.1, Status.SCORED, "gpu", parent=BASE, author="eve", summary="longer", gain=0.9)
+    given = replace(context(), trials=[*context().trials, replace(far, commit=BASE, parent=None), far])
+    said = module.digest(given, 5000)
+    assert "fa12fa12fa 0.1, gain +0.9 (+18.0 sigma), by eve, on gpu: compare gains alone" in said
+    assert f"Base {BASE[:10]}: val_bpb 1.25 bits/byte" in said
+    assert said.count("on gpu") == 1
+    assert "fa12" not in module.table(given)
+
+
 def test_a_digest_keeps_to_its_bound() -> None:
     given = context()
     many = replace(given, trials=[replace(given.trials[1], commit=f"{number:040x}") for number in range(400)])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from agent.evidence import comparable
 from gossip.memory import MemoryNetwork
 from node import brief as brief_module
 from node.brief import Brief
@@ -103,3 +104,19 @@ async def test_notes_of_authors_of_broken_promises_are_not_shown(world: World) -
     lies = [world.result("liar", "lie", 10.0), world.result("me", "lie", 110.0, Origin.REPLICATION)]
     told = [note("liar", "depth is all"), note("ada", "width is all")]
     assert [one.text for one in brief(*started(world), *lies, *told).insights()] == ["width is all"]
+
+
+async def test_what_other_tiers_ran_is_known_and_can_be_compared(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brief_module, "MAX_ELSEWHERE", 3)
+    gpu = [world.result("far", "genesis", 40.0, Origin.BASELINE, tier="gpu")]
+    gpu += [world.result("far", world.child(f"far{place}"), 30.0 + place, tier="gpu") for place in range(6)]
+    own = [*started(world), *accepted(world, "step", 60.0)]
+    both = world.result("far", "step", 20.0, Origin.TRANSPLANT, tier="gpu")
+    shown = brief(*gpu, *own, both).trials([world.commit("genesis"), world.commit("step")])
+    assert {(trial.commit, trial.tier, trial.value) for trial in shown} == {
+        (world.commit("genesis"), TIER, 100.0), (world.commit("genesis"), "gpu", 40.0),
+        (world.commit("step"), TIER, 60.0), (world.commit("step"), "gpu", 20.0),
+        (world.commit("far4"), "gpu", 34.0), (world.commit("far5"), "gpu", 35.0),
+    }  # fmt: skip
+    # 60 here against 20 there, 100 against 40: the median of the shifts
+    assert {trial.value for trial in comparable(shown, TIER)} == {100.0, 60.0, 34.0 + 50.0, 35.0 + 50.0}

@@ -15,6 +15,7 @@ import trio
 from trio._core import _run as trio_run
 
 import agent.local_search
+import node.brief
 import node.choose
 import protocol.assignment
 import protocol.trust
@@ -37,6 +38,8 @@ LOOK_SECONDS = 5.0
 #: Budgets after which a swarm is given up.
 MOST_BUDGETS = 400
 TIER = "simulated"
+#: By how much the metrics of one tier are above those of the tier before it.
+TIERS_APART = 0.5
 #: By how much a liar betters the metric of an edit that it is the first to run.
 LIE = 0.3
 
@@ -62,8 +65,11 @@ class World:
 class Trainer:
     """Sleeps for the budget. ``ran`` holds what anybody has run; who ``lies`` betters what nobody has."""
 
-    def __init__(self, world: World, budget_seconds: float, ran: set[bytes], *, lies: bool = False) -> None:
-        self.device = Device("cpu", "simulated", TIER, "none")
+    def __init__(
+        self, world: World, budget_seconds: float, ran: set[bytes], *, lies: bool = False, tier: int = 0
+    ) -> None:
+        self.device = Device("cpu", "simulated", f"{TIER}-{tier}" if tier else TIER, "none")
+        self._apart = TIERS_APART * tier
         self._world = world
         self._budget = budget_seconds
         self._ran = ran
@@ -77,7 +83,7 @@ class Trainer:
         seconds = self._budget * (1 + OVERHEAD * rng.random())
         await trio.sleep(seconds)
         self.runs += 1
-        metric = self._world.loss(job.asset) + rng.gauss(0.0, self._world.noise) - lie
+        metric = self._world.loss(job.asset) + rng.gauss(0.0, self._world.noise) + self._apart - lie
         return Outcome(
             status=Status.SCORED, metric=metric, metric_se=0.0, holdout=None, cpu_seconds=self._budget,
             wall_seconds=seconds, overhead_seconds=seconds - self._budget, peak_memory=1 << 20, curve=(), failure="",
@@ -98,17 +104,19 @@ class Night:
 
 
 async def night(
-    world: World, program: Program, count: int, seed: int, gains: Sequence[float], liars: int = 0
+    world: World, program: Program, count: int, seed: int, gains: Sequence[float], liars: int = 0, tiers: int = 1
 ) -> Night:
     """Until the incumbents of half of the honest nodes truly are each of ``gains`` better than genesis. The last
-    ``liars`` nodes lie.
+    ``liars`` nodes lie; nodes take turns to be of one of ``tiers``.
     """
     trio_run._r.seed(seed)
     network = MemoryNetwork(seed, latency, loss=0.01)
     budget = program.spec.budget_seconds
     nodes: list[Node] = []
     ran: set[bytes] = set()
-    trainers = [Trainer(world, budget, ran, lies=number >= count - liars) for number in range(count)]
+    trainers = [
+        Trainer(world, budget, ran, lies=number >= count - liars, tier=number % tiers) for number in range(count)
+    ]
     reached: dict[float, float] = {}
     async with trio.open_nursery() as nursery:
         for number, trainer in enumerate(trainers):
@@ -186,6 +194,15 @@ def without_recombination() -> None:
 
 def without_rebase() -> None:
     node.choose.moved_wins = lambda view, onto: iter(())
+
+
+def without_transplants() -> None:
+    node.choose.transplants = lambda view: iter(())
+
+
+def without_elsewhere() -> None:
+    """What other tiers ran is not known to a proposer."""
+    node.brief.MAX_ELSEWHERE = 0
 
 
 def without_islands() -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 from trio.testing import MockClock
@@ -37,14 +37,26 @@ NIGHTS = Path(__file__).parents[1] / "bench" / "data" / "nights.jsonl"
 GAIN = 0.25
 GAINS = (0.15, GAIN, 0.35)
 MODELS: Mapping[str, type[Process] | type[Trees]] = {"process": Process, "trees": Trees}
-#: What is otherwise in each variant, and how many of ten nodes lie.
-VARIANTS: Mapping[str, tuple[Callable[[], None], int]] = {
-    "all": (lambda: None, 0),
-    "without recombination": (nights.without_recombination, 0),
-    "without rebase": (nights.without_rebase, 0),
-    "without islands": (nights.without_islands, 0),
-    "naive acceptance": (nights.naive, 0),
-    "one in ten lies": (lambda: None, 1),
+
+
+class Variant(NamedTuple):
+    """What is otherwise, how many of ten nodes lie, and of how many tiers they are."""
+
+    change: Callable[[], None] = lambda: None
+    liars: int = 0
+    tiers: int = 1
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "all": Variant(),
+    "without recombination": Variant(nights.without_recombination),
+    "without rebase": Variant(nights.without_rebase),
+    "without islands": Variant(nights.without_islands),
+    "naive acceptance": Variant(nights.naive),
+    "one in ten lies": Variant(liars=1),
+    "two tiers": Variant(tiers=2),
+    "two tiers, no transplants": Variant(nights.without_transplants, tiers=2),
+    "two tiers, trials of one's own alone": Variant(nights.without_elsewhere, tiers=2),
 }
 #: Resamplings of an interval (bootstrap: Efron 1979).
 RESAMPLES = 4000
@@ -64,16 +76,16 @@ class Runner:
     @classmethod
     def begin(cls, model: str, variant: str) -> None:
         nights.inline()
-        VARIANTS[variant][0]()
+        VARIANTS[variant].change()
         program = load_program("lm-mini")
         if variant == "naive acceptance":
             program = replace(program, spec=replace(program.spec, replications=1))
         cls.world, cls.program = World(MODELS[model], Table(TABLE)), program
 
     @classmethod
-    def run(cls, count: int, seed: int, liars: int) -> Row:
+    def run(cls, count: int, seed: int, liars: int, tiers: int) -> Row:
         clock = MockClock(autojump_threshold=0)
-        found = trio.run(night, cls.world, cls.program, count, seed, GAINS, liars, clock=clock)
+        found = trio.run(night, cls.world, cls.program, count, seed, GAINS, liars, tiers, clock=clock)
         budgets = {f"{gain:g}": None if math.isinf(at) else round(at, 2) for gain, at in found.budgets.items()}
         return {
             "nodes": count, "seed": seed, "budgets": budgets, "experiments": found.experiments,
@@ -88,9 +100,10 @@ def record(counts: Sequence[int], seeds: int, variants: Sequence[str], model: st
         todo = [(count, seed) for count in counts for seed in range(1, seeds + 1) if (count, seed) not in done]
         if not todo:
             continue
-        liars = [VARIANTS[variant][1] * count // 10 for count, _ in todo]
+        liars = [VARIANTS[variant].liars * count // 10 for count, _ in todo]
+        tiers = [VARIANTS[variant].tiers] * len(todo)
         with ProcessPoolExecutor(jobs, initializer=Runner.begin, initargs=(model, variant)) as pool:
-            for row in pool.map(Runner.run, *zip(*todo, strict=True), liars):
+            for row in pool.map(Runner.run, *zip(*todo, strict=True), liars, tiers):
                 with table.open("a") as file:
                     file.write(json.dumps({"model": model, "variant": variant, "outcomes": outcomes(), **row}) + "\n")
                 print(variant, row, flush=True)
