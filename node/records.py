@@ -17,6 +17,11 @@ from protocol.statements import Note, Result, Verdict
 
 log = logging.getLogger(__name__)
 
+#: Tiers are peers' word, and what a record costs grows with their number. A node is of one, or of a few in its life.
+TIERS_AN_AUTHOR = 8
+#: Of all authors: more than kinds of machines that a swarm has; with so many a step is chosen within two milliseconds.
+MAX_TIERS = 1000
+
 
 class Signal:
     """Wakes all who wait for it; nothing is missed by who looks and then waits without an await between."""
@@ -46,6 +51,7 @@ class Records:
         self._read = 0
         self._full = False
         self._last: dict[bytes, tuple[int, str]] = {}
+        self._tiers: dict[bytes, set[str]] = {}
         self._swarm_id = swarm_id
         self._replay()
         self._sequence = journal.next_sequence(identity.public_key)
@@ -70,6 +76,7 @@ class Records:
         """
         if self.ledger.get(record.id) is None:
             self._check_room(record)
+            self._check_tier(record)
         if not self.ledger.add(record):
             return False
         self.journal.append(record)
@@ -101,8 +108,23 @@ class Records:
                 log.warning("the journal holds %d MiB: no more records of others are kept", MAX_BYTES >> 20)
             raise RemoteProtocolError("full", f"the journal holds {MAX_BYTES >> 20} MiB already")
 
-    def _follow(self, record: Record) -> None:
+    def _check_tier(self, record: Record) -> None:
+        """Raises RemoteProtocolError("full") for a tier beyond an author's or beyond all."""
+        if record.result is None or record.result.tier in (theirs := self._tiers.get(record.author, set())):
+            return
+        if len(theirs) >= TIERS_AN_AUTHOR:
+            raise RemoteProtocolError("full", f"this author has been in {TIERS_AN_AUTHOR} tiers already")
+        known = self.ledger.tiers()
+        if len(known) >= MAX_TIERS and record.result.tier not in known:
+            raise RemoteProtocolError("full", f"{MAX_TIERS} tiers are known already")
+
+    def _note(self, record: Record) -> None:
         self.chronicle.add(record)
+        if record.result is not None:
+            self._tiers.setdefault(record.author, set()).add(record.result.tier)
+
+    def _follow(self, record: Record) -> None:
+        self._note(record)
         if record.author == self.me:
             self._sequence = max(self._sequence, sequence_of(record) + 1)
         self.changed.send()
@@ -117,7 +139,7 @@ class Records:
             except RemoteProtocolError as error:
                 log.warning("a record in the journal is skipped: %s", error)
                 continue
-            self.chronicle.add(record)
+            self._note(record)
 
     def _replay(self) -> None:
         begun = time.monotonic()

@@ -15,6 +15,7 @@ from node.records import Records
 from protocol import codec
 from protocol.commits import CommitScheme
 from protocol.errors import RemoteProtocolError
+from protocol.identity import Identity
 from protocol.records import Record
 from protocol.rules import Rules
 from protocol.statements import Note
@@ -57,6 +58,35 @@ def test_a_full_journal_takes_our_own_alone(
     note = records.tell(Note(1000, 0, "my own", ()))
     assert set(records.ledger.ids()) == {first.id, note.id}
     assert len(records.journal) == 2
+
+
+def test_nobody_names_tiers_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cost of a record grows with their number; what is of a tier that is known is taken all the same."""
+    monkeypatch.setattr(records_module, "TIERS_AN_AUTHOR", 3)
+    monkeypatch.setattr(records_module, "MAX_TIERS", 4)
+    records = held(Journal(tmp_path / "journal.db"))
+
+    def refused(who: Identity, tier: str, index: int = 0) -> str:
+        try:
+            records.take(result(who, SCHEME, 1.0, tier=tier, index=index))
+        except RemoteProtocolError as error:
+            return str(error)
+        return ""
+
+    assert [refused(PEER, tier) for tier in "abc"] == ["", "", ""]
+    assert "3 tiers" in refused(PEER, "d")
+    assert refused(PEER, "a", 1) == ""
+    other = identity(3)
+    assert refused(other, "d") == ""
+    assert refused(other, "e").startswith("full: 4 tiers are known")
+    assert refused(other, "a") == ""
+    records.journal.close()
+    records = held(Journal(tmp_path / "journal.db"))  # also after a restart
+    assert "3 tiers" in refused(PEER, "d")
+    own = result(ME, SCHEME, 1.0, tier="mine")
+    assert own.result is not None
+    records.tell(own.result)
+    assert records.ledger.tiers() == ["a", "b", "c", "d", "mine"]
 
 
 def test_of_one_author_the_same_is_kept_whatever_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
