@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: With nothing to do a node looks again after this long: claims run out and turns pass without a record.
 IDLE_SECONDS = 5.0
+#: A run that should have ended, and is being examined, is expected to after this long.
+OVERDUE_SECONDS = 1.0
 #: An asset that nobody could give is asked for again after this long: peers come and go.
 RETRY_MS = 60_000
 #: The swarm must hear of these at once whatever its size; of other edits it hears at a bounded rate.
@@ -78,8 +80,9 @@ class Loop:
         self._brief = Brief(parts, records)
         self._repeats = Repeats(parts, records, assets, self._now_run)
         self._thinker = Thinker(
-            parts.proposer, self._context, records.changed, parts.meters, options.lanes, self._free_in
-        )
+            parts.proposer, self._context, records.changed, parts.meters, options.lanes, self._free_in,
+            parts.program.spec.budget_seconds,
+        )  # fmt: skip
         self._rebased = parts.journal.rebases()
         self._rng = random.Random(run_seed(records.ledger.rules.genesis, records.me, Origin.AGENT, options.seed))
         self.idle = Idle(parts.meters, options.lanes, parts.clock_ms)
@@ -359,12 +362,10 @@ class Loop:
         return f"{self._spec.metric_name} {result.metric:.6g} {self._spec.unit}".rstrip()
 
     def _free_in(self, lanes: int) -> float:
-        """Seconds until more than so many lanes are expected to be without an experiment; one that rests is, and one
-        that neither rests nor runs is about to run.
-        """
+        """Seconds until more than so many lanes are expected to be without an experiment, 0 if they are."""
         now, budget = trio.current_time(), self._spec.budget_seconds
-        left = [0.0] * self.idle.resting + sorted(max(0.0, end - now) for end in self._ends.values())
-        return left[lanes] if lanes < len(left) else budget
+        left = [0.0] * self.idle.resting + sorted(max(OVERDUE_SECONDS, end - now) for end in self._ends.values())
+        return left[lanes] if lanes < len(left) else budget  # a lane that neither rests nor runs is about to run
 
     # what the proposer may know
 

@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 #: A proposer that had nothing to propose is asked again after this long, or when a record comes; one
 #: that failed is left alone for this long first.
 RETRY_SECONDS = 30.0
-#: A thought begins as late as it may and still be there in time: what the swarm has learnt by then goes into it. So
-#: many times as long as the slowest of the latest thoughts before a lane is expected to want it, and so many seconds;
-#: what takes more than a tenth of a run begins at once. A run that ends early waits a tenth of a run for it at most.
+#: A thought begins as late as it may: what the swarm has learnt by then goes into it. One that takes no more than this
+#: share of a run begins when a lane wants it; any other so many times as long as the slowest of the latest thoughts
+#: before a lane is expected to. A run that ends early waits a tenth of a run for it at most.
+QUICK_SHARE = 0.01
 HEADROOM = 10
-HEADROOM_SECONDS = 2.0
 LATEST_THOUGHTS = 8
 
 
@@ -34,12 +34,12 @@ class Idea:
 
 class Thinker:
     """Keeps ideas in store, one for each lane. ``context`` gives what the proposer may know now, or None without a
-    base; ``wanted_in`` the seconds until lanes are expected to want one more idea than so many.
+    base; ``wanted_in`` the seconds until lanes are expected to want one more idea than so many, 0 if they do.
     """
 
     def __init__(
         self, proposer: Proposer, context: Callable[[], Awaitable[Context | None]], changed: Signal, meters: Meters,
-        lanes: int = 1, wanted_in: Callable[[int], float] = lambda ideas: 0.0,
+        lanes: int = 1, wanted_in: Callable[[int], float] = lambda ideas: 0.0, run_seconds: float = 0.0,
     ) -> None:  # fmt: skip
         self._proposer = proposer
         self._context = context
@@ -47,6 +47,7 @@ class Thinker:
         self._meters = meters
         self._lanes = lanes
         self._wanted_in = wanted_in
+        self._quick = QUICK_SHARE * run_seconds
         self._ideas: deque[Idea] = deque()
         self._thoughts: deque[float] = deque(maxlen=LATEST_THOUGHTS)
         self._asked = Signal()
@@ -75,7 +76,8 @@ class Thinker:
             return RETRY_SECONDS
         if not self._thoughts:
             return 0.0  # who knows how long it takes
-        return self._wanted_in(len(self._ideas)) - HEADROOM * max(self._thoughts) - HEADROOM_SECONDS
+        slowest = max(self._thoughts)
+        return self._wanted_in(len(self._ideas)) - (HEADROOM * slowest if slowest > self._quick else 0.0)
 
     async def _propose(self, context: Context) -> Edit | None:
         """A proposer works with a model's, a peer's or a program's words, and what it raises is nobody's end: it is
