@@ -28,12 +28,11 @@ _SPENT = "tokens"
 
 def remembered(given: Agent, journal: Journal) -> Agent:
     """What the user said now, else what was said before; kept for the next time. Keys are never kept."""
-    agent = given
     saved = journal.meta("agent")
-    if not given.kind:
-        before = codec.decode(saved) if saved is not None else {"kind": "local"}
-        unsaid: dict[str, Any] = {name: said for name, said in before.items() if getattr(given, name) in (None, "")}
-        agent = replace(given, **unsaid)
+    before: dict[str, Any] = {"kind": "local"} if saved is None else codec.decode(saved)
+    if given.kind:  # a command goes with its kind; a limit holds until another is said
+        before = {name: said for name, said in before.items() if name not in ("kind", "command")}
+    agent = replace(given, **{name: said for name, said in before.items() if getattr(given, name) in (None, "")})
     kept = {name: value for name, value in asdict(agent).items() if name not in ("key", "base_url", "fallback")}
     journal.set_meta("agent", codec.encode(kept))
     return agent

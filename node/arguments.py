@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import node.argument_types as types
+from agent.budget import Limits
 from node.config import (
     DEFAULT_LISTEN,
     DEVICES,
@@ -226,11 +227,12 @@ def _add_agent(options: argparse.ArgumentParser) -> None:
         "--agent", metavar="AGENT", type=types.agent, default=("", ""),
         help="local, claude, or 'command: CMD', which edits the asset in a folder (default: as before, else local)",
     )  # fmt: skip
-    add("--model", metavar="MODEL", help="of claude")
+    add("--model", metavar="MODEL", help="of claude (default: as before, else one that is quick)")
     add("--agent-seconds", metavar="N", type=types.positive, help="that a command may take (default 900)")
-    add("--max-tokens", metavar="N", type=types.natural, help="of claude, in all (default: no limit)")
-    add("--max-tokens-per-hour", metavar="N", type=types.natural, help="default: no limit")
-    add("--max-tokens-per-proposal", metavar="N", type=types.natural, help="default 200000")
+    limit: dict[str, Any] = {"metavar": "N|none", "type": types.limit}
+    add("--max-tokens", **limit, help="of claude, in all (default: as before, else none)")
+    add("--max-tokens-per-hour", **limit, help="default: as before, else none")
+    add("--max-tokens-per-proposal", **limit, help=f"default: as before, else {Limits.proposal}")
     add("--no-fallback", action="store_true", help="don't search locally while claude can't be had")
 
 
