@@ -1,12 +1,14 @@
 """What a proposer may spend: tokens for one proposal, in an hour, and in all; looked at before each call."""
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 #: Letters of a token, somewhat fewer than there are in source text: an estimate must not fall short.
 LETTERS_A_TOKEN = 3
-HOUR_SECONDS = 3600.0
+#: What was spent is kept by the minute, so that an hour is few numbers however many its calls; a minute that has begun
+#: before the hour counts whole.
+MINUTE_SECONDS, HOUR_MINUTES = 60, 60
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,14 @@ class Limits:
     total: int | None = None
 
 
+@dataclass(frozen=True)
+class Spent:
+    """Tokens: in all, and in each minute since 1970 of the last hour."""
+
+    total: int = 0
+    minutes: Mapping[int, int] = field(default_factory=dict)
+
+
 class SpentError(Exception):
     """There is nothing left to spend; the text says of what, and until when."""
 
@@ -27,14 +37,18 @@ class ProposalSpentError(SpentError):
 
 
 class Budget:
-    """``clock`` gives seconds, ``total`` is what was spent before."""
+    """``clock`` gives seconds since 1970, ``spent`` is of before; ``keep`` is told what is spent by now."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float], total: int = 0) -> None:
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float], spent: Spent = Spent(),
+        keep: Callable[[Spent], None] = lambda spent: None,
+    ) -> None:  # fmt: skip
         self._limits = limits
         self._clock = clock
-        self._spent: deque[tuple[float, int]] = deque()
+        self._keep = keep
+        self._total = spent.total
+        self._minutes = Counter(spent.minutes)
         self._proposal = 0
-        self.total = total
 
     def begin(self) -> None:
         """Another proposal."""
@@ -44,7 +58,7 @@ class Budget:
         """Whether a call with so many letters, and an answer of so many tokens, may be made. Raises SpentError."""
         tokens = letters // LETTERS_A_TOKEN + answer
         limits = self._limits
-        if limits.total is not None and self.total + tokens > limits.total:
+        if limits.total is not None and self._total + tokens > limits.total:
             raise SpentError(f"the {limits.total} tokens of --max-tokens are spent")
         if limits.hour is not None and self._of_the_hour() + tokens > limits.hour:
             raise SpentError(f"the {limits.hour} tokens of this hour are spent")
@@ -52,11 +66,23 @@ class Budget:
             raise ProposalSpentError(f"the {limits.proposal} tokens of one proposal are spent")
 
     def spend(self, tokens: int) -> None:
-        self.total += tokens
+        self._forget()
+        self._total += tokens
         self._proposal += tokens
-        self._spent.append((self._clock(), tokens))
+        self._minutes[self._minute()] += tokens
+        self._keep(Spent(self._total, dict(self._minutes)))
 
     def _of_the_hour(self) -> int:
-        while self._spent and self._spent[0][0] <= self._clock() - HOUR_SECONDS:
-            self._spent.popleft()
-        return sum(tokens for _, tokens in self._spent)
+        self._forget()
+        return self._minutes.total()
+
+    def _minute(self) -> int:
+        return int(self._clock()) // MINUTE_SECONDS
+
+    def _forget(self) -> None:
+        """What is older than an hour. Where the clock was put back, what it says is to come was spent now."""
+        now, minutes = self._minute(), self._minutes
+        self._minutes = Counter()
+        for minute, tokens in minutes.items():
+            if now - minute <= HOUR_MINUTES:
+                self._minutes[min(minute, now)] += tokens

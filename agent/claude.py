@@ -6,9 +6,9 @@ https://platform.claude.com/docs/en/api/messages
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import anthropic
 import httpx2
@@ -45,12 +45,8 @@ ANSWER_SECONDS = 1800.0
 GARBLED = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 _EDIT = {"summary", "hypothesis", "blocks", "whole_file"}
 CRASHED = (Status.CRASHED, Status.TIMED_OUT, Status.REJECTED)
-
-
-class Meter(Protocol):
-    """Counts tokens by kind: input, output, cache_read, cache_write."""
-
-    def __call__(self, kind: str, tokens: int) -> None: ...
+#: Counts tokens by kind: input, output, cache_read, cache_write.
+Meter = Callable[[str, int], None]
 
 
 @dataclass

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from agent.budget import Budget
+from agent.budget import Budget, Spent
 from agent.command import Command
 from agent.fallback import Fallback
 from agent.local_search import LocalSearch
@@ -16,20 +16,20 @@ from agent.proposer import Proposer
 from node.config import Agent
 from node.journal import Journal
 from protocol import codec
-from protocol.errors import UserError
+from protocol.errors import RemoteProtocolError, UserError
 from trainer.hide import hiding, unhidden
 from trainer.workspace import temporary
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-#: Tokens that were spent are remembered, so that --max-tokens holds over restarts.
-_SPENT = "tokens"
+#: Tokens that were spent are remembered, so that limits hold over restarts: in all, and by the minute.
+_SPENT, _MINUTES = "tokens", "tokens_by_minute"
 
 
 def remembered(given: Agent, journal: Journal) -> Agent:
     """What the user said now, else what was said before; kept for the next time. Keys are never kept."""
-    saved = journal.meta("agent")
-    before: dict[str, Any] = {"kind": "local"} if saved is None else codec.decode(saved)
+    before: dict[str, Any] = _read(journal, "agent", _known, {"kind": "local"})
     if given.kind:  # a command goes with its kind; a limit holds until another is said
         before = {name: said for name, said in before.items() if name not in ("kind", "command")}
     agent = replace(given, **{name: said for name, said in before.items() if getattr(given, name) in (None, "")})
@@ -62,12 +62,35 @@ def _claude(agent: Agent, journal: Journal, meter: Callable[[str, int], None]) -
 
     from agent.claude import MODEL, Claude
 
-    saved = journal.meta(_SPENT)
-    budget = Budget(agent.limits, time.monotonic, total=0 if saved is None else int(codec.decode(saved)))
-
-    def count(kind: str, tokens: int) -> None:
-        meter(kind, tokens)
-        journal.set_meta(_SPENT, codec.encode(budget.total))
-
+    budget = Budget(agent.limits, time.time, spent_before(journal), partial(keep_spent, journal))
     client = AsyncAnthropic(api_key=agent.key or "none", base_url=agent.base_url or None)
-    return Claude(client, budget, count, agent.model or MODEL)
+    return Claude(client, budget, meter, agent.model or MODEL)
+
+
+def spent_before(journal: Journal) -> Spent:
+    """In this home."""
+    return Spent(_read(journal, _SPENT, int, 0), _read(journal, _MINUTES, _by_minute, {}))
+
+
+def keep_spent(journal: Journal, spent: Spent) -> None:
+    journal.set_meta(_SPENT, codec.encode(spent.total))
+    journal.set_meta(_MINUTES, codec.encode(list(spent.minutes.items())))
+
+
+def _read(journal: Journal, key: str, parse: Callable[[Any], T], default: T) -> T:
+    """What was kept, else ``default``; also where it is damaged, which costs a line and nothing else of the home."""
+    saved = journal.meta(key)
+    try:
+        return default if saved is None else parse(codec.decode(saved))
+    except (RemoteProtocolError, TypeError, ValueError):
+        log.warning("what this home remembers as %s can't be read, and begins anew: say your limits again", key)
+        return default
+
+
+def _by_minute(value: Any) -> dict[int, int]:
+    return {int(minute): int(tokens) for minute, tokens in value}
+
+
+def _known(value: Any) -> dict[str, Any]:
+    """A later waggle may have said more."""
+    return {name: said for name, said in dict(value).items() if name in Agent.__dataclass_fields__}

@@ -11,8 +11,8 @@ DEFAULT_LISTEN = "/ip4/0.0.0.0/tcp/4001"
 #: For this machine only: whoever wants it elsewhere says so.
 DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT = "127.0.0.1", 8420
 DEVICES = ("cpu", "cuda", "mps")
-#: Tokens of a limit that was lifted: more than can be spent, and the most that a home's journal can hold. It differs from
-#: None, which is as before.
+#: Tokens of a limit that was lifted: more than can be spent, and the most that a home's journal can hold. None is
+#: another thing: as before.
 NO_LIMIT = (1 << 63) - 1
 #: What ``waggle log`` shows unless told otherwise.
 LOG_ROWS = 20

@@ -16,7 +16,7 @@ from anthropic.types import Model, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
 from agent import claude as module
-from agent.budget import Budget, Limits
+from agent.budget import HOUR_MINUTES, Budget, Limits, Spent, SpentError
 from agent.claude import MAX_ANSWER_TOKENS, MODEL, MOST_CALLS, MOST_MENDS, Claude
 from agent.digest import QUOTE
 from agent.fallback import Fallback
@@ -221,10 +221,34 @@ def test_an_hour_passes() -> None:
     now = [0.0]
     budget = Budget(Limits(hour=1000), lambda: now[0])
     budget.spend(900)
-    with pytest.raises(Exception, match="of this hour"):
-        budget.check(0, 200)
-    now[0] = 3600.0
+    for moment in (0.0, 3600.0):
+        now[0] = moment
+        with pytest.raises(SpentError, match="of this hour"):
+            budget.check(0, 200)
+    now[0] = 3660.0  # and the rest of the minute
     budget.check(0, 200)
+
+
+def test_a_clock_that_is_put_back_makes_an_hour_no_longer() -> None:
+    now = [1e9]
+    budget = Budget(Limits(hour=1000), lambda: now[0])
+    budget.spend(900)
+    now[0] = 0.0
+    with pytest.raises(SpentError, match="of this hour"):
+        budget.check(0, 200)
+    now[0] = 3660.0
+    budget.check(0, 200)
+
+
+def test_many_calls_of_an_hour_are_few_numbers() -> None:
+    now, kept = [0.0], [Spent()]
+    budget = Budget(Limits(), lambda: now[0], keep=kept.append)
+    for second in range(0, 3 * 3600, 5):
+        now[0] = float(second)
+        budget.spend(1)
+    assert kept[-1].total == 3 * 720
+    assert len(kept[-1].minutes) == HOUR_MINUTES + 1
+    assert sum(kept[-1].minutes.values()) == 12 * (HOUR_MINUTES + 1)
 
 
 # where there is no answer

@@ -1,13 +1,20 @@
 """What a home remembers of the agent that its user asked for, and of what that one spent."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from agent.budget import Limits
-from node.agents import remembered
+from agent.budget import Limits, Spent
+from agent.proposer import Context
+from node import agents
+from node.agents import keep_spent, open_proposer, remembered, spent_before
 from node.arguments import parse
 from node.config import NO_LIMIT, Agent, Start
 from node.journal import IN_MEMORY, Journal
+from protocol import codec
 from protocol.errors import UserError
+from tests.agent.messages_api import Call, Say, serving
 
 
 def said(line: str) -> Agent:
@@ -21,6 +28,10 @@ def after(*lines: str) -> Agent:
     """What the last of these starts of one home works with."""
     journal = Journal(IN_MEMORY)
     return [remembered(said(line), journal) for line in lines][-1]
+
+
+def context() -> Context:
+    return Context("Make it better.", "a.py", "0" * 40, b"A = 1\n", "cpu", (), (), lambda asset: False, 1)
 
 
 LIMITED = "--agent claude --max-tokens 9 --max-tokens-per-hour 8 --max-tokens-per-proposal 7 --model m"
@@ -61,3 +72,73 @@ def test_a_limit_beyond_all_measure_is_none() -> None:
 def test_what_is_no_limit_is_said_in_one_line(text: str) -> None:
     with pytest.raises(UserError, match=f"expected a number from 1 on, or none for no limit, got '{text}'"):
         said(f"--max-tokens-per-hour={text}")
+
+
+# what was spent
+
+EDIT = Call("edit", {"summary": "more", "hypothesis": "", "whole_file": "A = 2"})
+
+
+@pytest.mark.parametrize("limit", ["--max-tokens", "--max-tokens-per-hour"])
+async def test_a_limit_outlives_a_restart(limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each life opens the home's journal anew; the second asks for nothing, and an hour later again where it may."""
+    now = [1_800_000_000.0]
+    monkeypatch.setattr(agents.time, "time", lambda: now[0])
+    path = tmp_path / "journal.db"
+
+    async def live() -> None:
+        journal = Journal(path)
+        agent = replace(said(f"--agent claude --no-fallback {limit} 30000"), base_url=service.url)
+        proposer = open_proposer(agent, journal, hidden=[], scratch=tmp_path, unsafe=False, meter=lambda *_: None)
+        await proposer.propose(context())
+        journal.close()
+
+    with serving(Say([EDIT], input_tokens=20_000)) as service:
+        await live()
+        await live()
+        assert len(service.requests) == 1
+        now[0] += 3660.0
+        await live()
+        assert len(service.requests) == (2 if limit == "--max-tokens-per-hour" else 1)
+
+
+def test_what_was_spent_is_kept_and_an_older_home_is_read() -> None:
+    journal = Journal(IN_MEMORY)
+    assert spent_before(journal) == Spent()
+    journal.set_meta("tokens", codec.encode(7))
+    assert spent_before(journal) == Spent(7)
+    keep_spent(journal, Spent(9, {30_000_000: 5, 30_000_001: 4}))
+    assert spent_before(journal) == Spent(9, {30_000_000: 5, 30_000_001: 4})
+
+
+DAMAGED = [b"", b"\xc1", codec.encode("nine"), codec.encode([[1]]), codec.encode([1]), codec.encode(None)]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_count_loses_nothing_else(damaged: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(IN_MEMORY)
+    keep_spent(journal, Spent(9, {1: 5}))
+    journal.set_meta("tokens_by_minute", damaged)
+    assert spent_before(journal) == Spent(9)
+    journal.set_meta("tokens", damaged)
+    caplog.clear()
+    keep_spent(journal, replace(spent_before(journal), minutes={1: 5}))
+    (line, _) = caplog.messages
+    assert line == "what this home remembers as tokens can't be read, and begins anew: say your limits again"
+    caplog.clear()
+    assert spent_before(journal) == Spent(0, {1: 5})
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_agent_is_local_search(damaged: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(IN_MEMORY)
+    journal.set_meta("agent", damaged)
+    assert remembered(Agent(), journal).kind == "local"
+    assert len(caplog.messages) == 1
+
+
+def test_what_a_later_version_said_more_is_let_be() -> None:
+    journal = Journal(IN_MEMORY)
+    journal.set_meta("agent", codec.encode({"kind": "claude", "tokens": 5, "mood": "bright"}))
+    assert remembered(Agent(), journal) == Agent("claude", tokens=5)
