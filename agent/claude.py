@@ -14,9 +14,9 @@ import anthropic
 import httpx2
 import trio
 from anthropic import AsyncAnthropic
-from anthropic.types import Message, MessageParam, TextBlockParam, ToolResultBlockParam, Usage
+from anthropic.types import Message, MessageParam, RawContentBlockDelta, TextBlockParam, ToolResultBlockParam, Usage
 
-from agent.budget import Budget, ProposalSpentError, SpentError
+from agent.budget import LETTERS_A_TOKEN, Budget, ProposalSpentError, SpentError
 from agent.digest import MAX_FAILURE, quoted
 from agent.edits import EditError, check, replace_blocks
 from agent.essence import essence
@@ -153,8 +153,9 @@ class Claude:
         return answer
 
     async def _stream(self, prefix: list[TextBlockParam], messages: list[MessageParam]) -> Message:
-        """What an answer cost is counted whole, or as far as it came."""
+        """What an answer cost is counted whole, or as far as it came: its service tells that at the end only."""
         usage: Usage | None = None
+        letters = 0
         try:
             async with self._client.messages.stream(
                 model=self._model, max_tokens=MAX_ANSWER_TOKENS, system=prefix, messages=messages, tools=TOOLS
@@ -162,11 +163,16 @@ class Claude:
                 async for event in stream:
                     if event.type == "message_start":
                         usage = event.message.usage
+                    elif event.type == "content_block_delta":
+                        letters += len(_said(event.delta))
+                    elif event.type == "message_delta" and usage is not None:
+                        usage.output_tokens = event.usage.output_tokens
                 answer = await stream.get_final_message()
-                usage = answer.usage
+                usage, letters = answer.usage, 0
                 return answer
         finally:
             if usage is not None:
+                usage.output_tokens = max(usage.output_tokens or 0, letters // LETTERS_A_TOKEN)
                 self._count(usage)
 
     def _count(self, usage: Usage) -> None:
@@ -209,6 +215,18 @@ class Claude:
         summary = one_line(str(values.get("summary", "")), MAX_SUMMARY)
         hypothesis = one_line(str(values.get("hypothesis", "")), MAX_TEXT_BYTES // 4)
         return Edit(asset, summary or "an edit by a model", hypothesis)
+
+
+def _said(delta: RawContentBlockDelta) -> str:
+    """What there is of text, of a thought or of a tool's input in a piece of an answer."""
+    match delta.type:
+        case "text_delta":
+            return delta.text
+        case "thinking_delta":
+            return delta.thinking
+        case "input_json_delta":
+            return delta.partial_json
+    return ""
 
 
 def _turn(answer: Message, replies: list[ToolResultBlockParam]) -> list[MessageParam]:

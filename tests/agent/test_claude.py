@@ -16,7 +16,7 @@ from anthropic.types import Model, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
 from agent import claude as module
-from agent.budget import HOUR_MINUTES, Budget, Limits, Spent, SpentError
+from agent.budget import HOUR_MINUTES, LETTERS_A_TOKEN, Budget, Limits, Spent, SpentError
 from agent.claude import MAX_ANSWER_TOKENS, MODEL, MOST_CALLS, MOST_MENDS, Claude
 from agent.digest import QUOTE
 from agent.fallback import Fallback
@@ -301,7 +301,35 @@ async def test_what_was_cut_off_has_cost_what_it_cost() -> None:
         proposer = claude(service, Limits(total=60_000), counted)
         with pytest.raises(UnavailableError, match="cut off"):
             await proposer.propose(context())
-    assert counted == {"input": 10, "output": 1, "cache_read": 3000, "cache_write": 0}
+    streamed = len(json.dumps(edit().input))
+    assert counted == {"input": 10, "output": streamed // LETTERS_A_TOKEN, "cache_read": 3000, "cache_write": 0}
+
+
+async def test_what_took_too_long_has_cost_what_it_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: Counter[str] = Counter()
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 3.0)
+    said = Say(["w" * 6000, edit()])
+    counts = [event.type for event in events(said)].index("message_delta")
+    late = pytest.raises(UnavailableError, match="did not end its answer")
+    with serving(replace(said, stall=counts)) as service, late:
+        await claude(service, meter=counted).propose(context())
+    assert counted["output"] == (6000 + len(json.dumps(edit().input))) // LETTERS_A_TOKEN
+
+
+async def test_what_the_service_counts_is_not_estimated() -> None:
+    """Neither of a whole answer, nor, where the count is the larger, of one that breaks off behind it."""
+    counted: Counter[str] = Counter()
+    said = Say(["w" * 3000, edit()], output_tokens=5000)
+    with serving(said, replace(said, cut=len(list(events(said))) - 1)) as service:
+        proposer = claude(service, meter=counted)
+        assert await proposer.propose(context()) is not None
+        assert counted["output"] == 5000
+        with pytest.raises(UnavailableError, match="cut off"):
+            await proposer.propose(context())
+        assert counted["output"] == 10_000
+        service.answers[:] = [Say(["w" * 3000, edit(replace="DEPTH = 4")], output_tokens=3)]
+        assert await proposer.propose(context()) is not None
+    assert counted["output"] == 10_003
 
 
 async def test_a_model_that_declines_is_not_asked_again() -> None:
