@@ -14,7 +14,15 @@ import anthropic
 import httpx2
 import trio
 from anthropic import AsyncAnthropic
-from anthropic.types import Message, MessageParam, RawContentBlockDelta, TextBlockParam, ToolResultBlockParam, Usage
+from anthropic.types import (
+    Message,
+    MessageParam,
+    RawContentBlockDelta,
+    TextBlockParam,
+    ToolResultBlockParam,
+    ToolUseBlock,
+    Usage,
+)
 
 from agent.budget import LETTERS_A_TOKEN, Budget, ProposalSpentError, SpentError
 from agent.digest import MAX_FAILURE, quoted
@@ -111,9 +119,7 @@ class Claude:
                 log.info("no edit: the model declines")
                 return None
             replies: list[ToolResultBlockParam] = []
-            for call in answer.content:
-                if call.type != "tool_use":
-                    continue
+            for call in _calls(answer):
                 reply: ToolResultBlockParam = {"type": "tool_result", "tool_use_id": call.id, "content": "noted"}
                 try:
                     if answer.stop_reason == "max_tokens":
@@ -215,6 +221,12 @@ class Claude:
         summary = one_line(str(values.get("summary", "")), MAX_SUMMARY)
         hypothesis = one_line(str(values.get("hypothesis", "")), MAX_TEXT_BYTES // 4)
         return Edit(asset, summary or "an edit by a model", hypothesis)
+
+
+def _calls(answer: Message) -> list[ToolUseBlock]:
+    """Notes first: behind an edit, or giving up, nothing is heard."""
+    calls = [block for block in answer.content if block.type == "tool_use"]
+    return sorted(calls, key=lambda call: call.name != "note")
 
 
 def _said(delta: RawContentBlockDelta) -> str:

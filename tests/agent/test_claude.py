@@ -171,6 +171,26 @@ async def test_a_whole_file_a_note_and_giving_up() -> None:
 
 
 
+@pytest.mark.parametrize("last", [edit(), Call("give_up", {"reason": "nothing left"})], ids=["edit", "give up"])
+async def test_a_note_behind_the_end_of_a_proposal_is_taken(last: Call) -> None:
+    noted: list[str] = []
+    with serving(Say([last, Call("note", {"text": "wider is worse", "commits": []})])) as service:
+        await claude(service).propose(context(note=lambda text, commits: noted.append(text)))
+    assert len(service.requests) == 1
+    assert noted == ["wider is worse"]
+
+
+async def test_each_call_of_an_answer_is_answered_once() -> None:
+    noted: list[str] = []
+    calls = [edit("NOWHERE"), Call("note", {"text": "a"}), Call("bash", {}), Call("note", {"text": "b"})]
+    with serving(Say(calls), Say([edit()])) as service:
+        await claude(service).propose(context(note=lambda text, commits: noted.append(text)))
+    assert noted == ["a", "b"]
+    said = service.requests[1]["messages"][-1]["content"]
+    assert [block["tool_use_id"] for block in said] == ["toolu_1", "toolu_3", "toolu_0", "toolu_2"]
+    assert [block["content"].split()[0] for block in said] == ["noted", "noted", "block", "there"]
+
+
 async def test_a_crashed_edit_is_mended_so_often() -> None:
     answers = [Say([edit(f"DEPTH = {depth}", f"DEPTH = {depth + 1}", f"try {depth}")]) for depth in range(2, 9)]
     with serving(*answers) as service:
@@ -470,7 +490,7 @@ async def test_a_model_that_obeys_a_peer_gets_nothing_done(
     assert not os.listdir(tmp_path)
     said = results(service.requests[1])
     assert [one.split(":")[0] for one in said] == [
-        "there is no tool 'bash'", "there is no tool 'read_file'", "an edit has no 'path'", "block 1", "noted"
+        "noted", "there is no tool 'bash'", "there is no tool 'read_file'", "an edit has no 'path'", "block 1"
     ]  # fmt: skip
 
 
