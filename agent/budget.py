@@ -56,14 +56,10 @@ class Budget:
 
     def check(self, letters: int, answer: int) -> None:
         """Whether a call with so many letters, and an answer of so many tokens, may be made. Raises SpentError."""
-        tokens = letters // LETTERS_A_TOKEN + answer
-        limits = self._limits
-        if limits.total is not None and self._total + tokens > limits.total:
-            raise SpentError(f"the {limits.total} tokens of --max-tokens are spent")
-        if limits.hour is not None and self._of_the_hour() + tokens > limits.hour:
-            raise SpentError(f"the {limits.hour} tokens of this hour are spent")
-        if limits.proposal is not None and self._proposal + tokens > limits.proposal:
-            raise ProposalSpentError(f"the {limits.proposal} tokens of one proposal are spent")
+        tokens, limits = letters // LETTERS_A_TOKEN + answer, self._limits
+        _fit("--max-tokens", limits.total, self._total, tokens)
+        _fit("--max-tokens-per-hour", limits.hour, self._of_the_hour(), tokens)
+        _fit("--max-tokens-per-proposal", limits.proposal, self._proposal, tokens, ProposalSpentError)
 
     def spend(self, tokens: int) -> None:
         self._forget()
@@ -86,3 +82,15 @@ class Budget:
         for minute, tokens in minutes.items():
             if now - minute <= HOUR_MINUTES:
                 self._minutes[min(minute, now)] += tokens
+
+
+def _fit(option: str, limit: int | None, spent: int, tokens: int, error: type[SpentError] = SpentError) -> None:
+    """Whether ``tokens`` more are within a limit. Raises ``error``; SpentError where nothing would ever be."""
+    if limit is None or spent + tokens <= limit:
+        return
+    if not spent:
+        raise SpentError(
+            f"a first call needs some {tokens} tokens, more than the {limit} of {option}:"
+            f" raise it, or lift it with {option} none"
+        )
+    raise error(f"the {limit} tokens of {option} are spent")
