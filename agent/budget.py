@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-#: Letters of a token, somewhat fewer than there are in source text: an estimate must not fall short.
-LETTERS_A_TOKEN = 3
+#: Bytes of a token, somewhat fewer than there are in source text, and as many as many a letter beyond ASCII has: an
+#: estimate must not fall short.
+BYTES_A_TOKEN = 3
 #: What was spent is kept by the minute, so that an hour is few numbers however many its calls; a minute that has begun
 #: before the hour counts whole.
 MINUTE_SECONDS, HOUR_MINUTES = 60, 60
@@ -54,9 +55,9 @@ class Budget:
         """Another proposal."""
         self._proposal = 0
 
-    def check(self, letters: int, answer: int) -> None:
-        """Whether a call with so many letters, and an answer of so many tokens, may be made. Raises SpentError."""
-        tokens, limits = letters // LETTERS_A_TOKEN + answer, self._limits
+    def check(self, tokens: int) -> None:
+        """Whether a call of so many tokens, its answer included, may be made. Raises SpentError."""
+        limits = self._limits
         _fit("--max-tokens", limits.total, self._total, tokens)
         _fit("--max-tokens-per-hour", limits.hour, self._of_the_hour(), tokens)
         _fit("--max-tokens-per-proposal", limits.proposal, self._proposal, tokens, ProposalSpentError)
@@ -82,6 +83,11 @@ class Budget:
         for minute, tokens in minutes.items():
             if now - minute <= HOUR_MINUTES:
                 self._minutes[min(minute, now)] += tokens
+
+
+def estimate(*texts: str) -> int:
+    """Tokens of texts that nobody has counted."""
+    return sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN
 
 
 def _fit(option: str, limit: int | None, spent: int, tokens: int, error: type[SpentError] = SpentError) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.budget import Budget, Spent
 from agent.command import Command
@@ -17,8 +17,12 @@ from node.config import Agent
 from node.journal import Journal
 from protocol import codec
 from protocol.errors import RemoteProtocolError, UserError
+from protocol.text import one_line
 from trainer.hide import hiding, unhidden
 from trainer.workspace import temporary
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -58,13 +62,27 @@ def _claude(agent: Agent, journal: Journal, meter: Callable[[str, int], None]) -
             "--agent claude needs an API key in ANTHROPIC_API_KEY, or ANTHROPIC_BASE_URL of a compatible service;"
             " without either, --agent local searches by itself"
         )
-    from anthropic import AsyncAnthropic  # a second, and no other proposer needs it
-
-    from agent.claude import MODEL, Claude
+    from agent.claude import MODEL, Claude  # it takes a second, and no other proposer needs it
 
     budget = Budget(agent.limits, time.time, spent_before(journal), partial(keep_spent, journal))
-    client = AsyncAnthropic(api_key=agent.key or "none", base_url=agent.base_url or None)
-    return Claude(client, budget, meter, agent.model or MODEL)
+    return Claude(_client(agent), budget, meter, agent.model or MODEL)
+
+
+def _client(agent: Agent) -> "AsyncAnthropic":
+    """Raises UserError where none can be made, which lies in the environment."""
+    import httpx2
+    from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
+
+    if agent.base_url and not agent.base_url.startswith(("http://", "https://")):
+        raise UserError(f"expected ANTHROPIC_BASE_URL to be http://… or https://…, got {agent.base_url!r}")
+    try:
+        http = DefaultAsyncHttpxClient()  # the SDK's own complains in public where it can't be made
+        return AsyncAnthropic(api_key=agent.key or "none", base_url=agent.base_url or None, http_client=http)
+    except (ImportError, OSError, ValueError, httpx2.InvalidURL) as error:
+        raise UserError(
+            f"no connection to a model can be made: {one_line(str(error))}; look at ANTHROPIC_BASE_URL, SSL_CERT_FILE,"
+            " HTTP_PROXY, HTTPS_PROXY and ALL_PROXY"
+        ) from None
 
 
 def spent_before(journal: Journal) -> Spent:

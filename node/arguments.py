@@ -73,11 +73,12 @@ def _start(values: dict[str, Any]) -> Start:
 
 def _thinker(values: dict[str, Any], environment: Mapping[str, str]) -> Agent:
     kind, command = values["agent"]
+    key, base_url = (environment.get(f"ANTHROPIC_{name}", "").strip() for name in ("API_KEY", "BASE_URL"))
     return Agent(
         kind, command, seconds=values.pop("agent_seconds"), model=values.pop("model"),
         tokens_a_proposal=values.pop("max_tokens_per_proposal"), tokens_an_hour=values.pop("max_tokens_per_hour"),
         tokens=values.pop("max_tokens"), fallback=not values.pop("no_fallback"),
-        key=environment.get("ANTHROPIC_API_KEY", ""), base_url=environment.get("ANTHROPIC_BASE_URL", ""),
+        key=key, base_url=base_url,
     )  # fmt: skip
 
 

@@ -16,12 +16,12 @@ from anthropic.types import Model, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
 from agent import claude as module
-from agent.budget import HOUR_MINUTES, LETTERS_A_TOKEN, Budget, Limits, Spent, SpentError
+from agent.budget import BYTES_A_TOKEN, HOUR_MINUTES, Budget, Limits, Spent, SpentError
 from agent.claude import MAX_ANSWER_TOKENS, MODEL, MOST_CALLS, MOST_MENDS, Claude
 from agent.digest import QUOTE
 from agent.fallback import Fallback
 from agent.local_search import LocalSearch
-from agent.prompt import TOOLS
+from agent.prompt import MAX_PROGRAM, RULES, TOOLS
 from agent.proposer import ALREADY_RUN, BEING_RUN, Context, Edit, Insight, Metric, Trial, UnavailableError
 from protocol.statements import Status
 from tests.agent.messages_api import Answer, Call, Fail, Raw, Say, Service, events, serving
@@ -134,8 +134,9 @@ async def test_what_repeats_an_experiment_goes_back(repeated: str) -> None:
     assert f"this edit is {repeated}" in said
 
 
-async def test_an_edit_that_was_cut_off_is_not_run() -> None:
-    with serving(Say([edit()], stop="max_tokens"), Say([edit(replace="DEPTH = 4")])) as service:
+@pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded"])
+async def test_an_edit_that_was_cut_off_is_not_run(stop: str) -> None:
+    with serving(Say([edit()], stop=stop), Say([edit(replace="DEPTH = 4")])) as service:
         found = await claude(service).propose(context())
     assert found is not None
     assert b"DEPTH = 4" in found.asset
@@ -238,6 +239,18 @@ async def test_a_budget_ends_in_the_middle_of_a_proposal() -> None:
         assert len(service.requests) == 4
 
 
+async def test_the_estimate_of_a_call_falls_short_of_no_script() -> None:
+    """A letter of some scripts is a token, and what the tools are told counts too."""
+    needed = []
+    for text in ("a" * 30_000, "界" * 30_000):
+        with serving(Say([edit()])) as service, pytest.raises(UnavailableError) as caught:
+            await claude(service, Limits(total=1)).propose(replace(context(), program_text=text[:MAX_PROGRAM]))
+        needed.append(int(str(caught.value).split("some ")[1].split()[0]) - MAX_ANSWER_TOKENS)
+    plain, wide = needed
+    assert wide >= MAX_PROGRAM
+    assert plain >= (MAX_PROGRAM + len(str(TOOLS)) + len(RULES)) // BYTES_A_TOKEN
+
+
 def test_an_hour_passes() -> None:
     now = [0.0]
     budget = Budget(Limits(hour=1000), lambda: now[0])
@@ -245,9 +258,9 @@ def test_an_hour_passes() -> None:
     for moment in (0.0, 3600.0):
         now[0] = moment
         with pytest.raises(SpentError, match="of --max-tokens-per-hour are spent"):
-            budget.check(0, 200)
+            budget.check(200)
     now[0] = 3660.0  # and the rest of the minute
-    budget.check(0, 200)
+    budget.check(200)
 
 
 def test_a_clock_that_is_put_back_makes_an_hour_no_longer() -> None:
@@ -256,9 +269,9 @@ def test_a_clock_that_is_put_back_makes_an_hour_no_longer() -> None:
     budget.spend(900)
     now[0] = 0.0
     with pytest.raises(SpentError, match="of --max-tokens-per-hour are spent"):
-        budget.check(0, 200)
+        budget.check(200)
     now[0] = 3660.0
-    budget.check(0, 200)
+    budget.check(200)
 
 
 def test_many_calls_of_an_hour_are_few_numbers() -> None:
@@ -323,7 +336,7 @@ async def test_what_was_cut_off_has_cost_what_it_cost() -> None:
         with pytest.raises(UnavailableError, match="cut off"):
             await proposer.propose(context())
     streamed = len(json.dumps(edit().input))
-    assert counted == {"input": 10, "output": streamed // LETTERS_A_TOKEN, "cache_read": 3000, "cache_write": 0}
+    assert counted == {"input": 10, "output": streamed // BYTES_A_TOKEN, "cache_read": 3000, "cache_write": 0}
 
 
 async def test_what_took_too_long_has_cost_what_it_cost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +347,7 @@ async def test_what_took_too_long_has_cost_what_it_cost(monkeypatch: pytest.Monk
     late = pytest.raises(UnavailableError, match="did not end its answer")
     with serving(replace(said, stall=counts)) as service, late:
         await claude(service, meter=counted).propose(context())
-    assert counted["output"] == (6000 + len(json.dumps(edit().input))) // LETTERS_A_TOKEN
+    assert counted["output"] == (6000 + len(json.dumps(edit().input))) // BYTES_A_TOKEN
 
 
 async def test_what_the_service_counts_is_not_estimated() -> None:
@@ -384,7 +397,7 @@ async def test_nobody_there() -> None:
     with serving(Say([edit()])) as service:
         proposer = claude(service)
     proposer._client = proposer._client.with_options(max_retries=0)
-    with pytest.raises(UnavailableError, match="can't be reached"):
+    with pytest.raises(UnavailableError, match=r"can't be reached: .*failed"):  # and why
         await proposer.propose(context())
 
 

@@ -74,6 +74,36 @@ def test_what_is_no_limit_is_said_in_one_line(text: str) -> None:
         said(f"--max-tokens-per-hour={text}")
 
 
+@pytest.mark.parametrize(
+    ("variables", "base_url", "named"),
+    [
+        ({}, "api.anthropic.com", "expected ANTHROPIC_BASE_URL to be http"),
+        ({}, "http://127.0.0.1:port", "Invalid port"),
+        ({"ALL_PROXY": "socks5://127.0.0.1:1"}, "", "socksio"),
+        ({"HTTPS_PROXY": "gopher://127.0.0.1:1"}, "", "Unknown scheme for proxy"),
+        ({"SSL_CERT_FILE": "/nowhere/ca.pem"}, "", "No such file"),
+    ],
+    ids=["no scheme", "port", "socks", "proxy", "certificates"],
+)
+def test_where_no_client_can_be_made_it_says_what_to_look_at(
+    variables: dict[str, str], base_url: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    agent = Agent("claude", key="sk-test", base_url=base_url)
+    with pytest.raises(UserError) as caught:
+        open_proposer(agent, Journal(IN_MEMORY), hidden=[], scratch=tmp_path, unsafe=False, meter=lambda *_: None)
+    assert named in str(caught.value)
+    assert "ANTHROPIC_BASE_URL" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_may_have_come_with_its_line_end() -> None:
+    command = parse(["start"], {"ANTHROPIC_API_KEY": "sk-test\r\n", "ANTHROPIC_BASE_URL": " http://x \n"})
+    assert isinstance(command, Start)
+    assert (command.agent.key, command.agent.base_url) == ("sk-test", "http://x")
+
+
 # what was spent
 
 EDIT = Call("edit", {"summary": "more", "hypothesis": "", "whole_file": "A = 2"})
