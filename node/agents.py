@@ -37,7 +37,7 @@ def remembered(given: Agent, journal: Journal) -> Agent:
     if given.kind:  # a command goes with its kind; a limit holds until another is said
         before = {name: said for name, said in before.items() if name not in ("kind", "command")}
     agent = replace(given, **{name: said for name, said in before.items() if getattr(given, name) in (None, "")})
-    kept = {name: value for name, value in asdict(agent).items() if name not in ("key", "base_url", "fallback")}
+    kept = {name: value for name, value in asdict(agent).items() if name not in ("key", "base_url")}
     journal.set_meta("agent", codec.encode(kept))
     return agent
 
@@ -52,7 +52,7 @@ def open_proposer(
         seconds = {} if agent.seconds is None else {"seconds": agent.seconds}
         return Command(agent.command, hide, partial(temporary, scratch), **seconds)
     if agent.kind == "claude":
-        return Fallback(_claude(agent, journal, meter), LocalSearch() if agent.fallback else None)
+        return Fallback(_claude(agent, journal, meter), LocalSearch() if agent.falls_back else None)
     return LocalSearch()
 
 

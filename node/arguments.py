@@ -77,7 +77,7 @@ def _thinker(values: dict[str, Any], environment: Mapping[str, str]) -> Agent:
     return Agent(
         kind, command, seconds=values.pop("agent_seconds"), model=values.pop("model"),
         tokens_a_proposal=values.pop("max_tokens_per_proposal"), tokens_an_hour=values.pop("max_tokens_per_hour"),
-        tokens=values.pop("max_tokens"), fallback=not values.pop("no_fallback"),
+        tokens=values.pop("max_tokens"), fallback=values.pop("fallback"),
         key=key, base_url=base_url,
     )  # fmt: skip
 
@@ -234,7 +234,10 @@ def _add_agent(options: argparse.ArgumentParser) -> None:
     add("--max-tokens", **limit, help="of claude, in all (default: as before, else none)")
     add("--max-tokens-per-hour", **limit, help="default: as before, else none")
     add("--max-tokens-per-proposal", **limit, help=f"default: as before, else {Limits.proposal}")
-    add("--no-fallback", action="store_true", help="don't search locally while claude can't be had")
+    add(
+        "--fallback", action=argparse.BooleanOptionalAction, default=None,
+        help="search locally while claude can't be had (default: as before, else yes)",
+    )  # fmt: skip
 
 
 def _add_private(options: argparse.ArgumentParser) -> None:

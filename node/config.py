@@ -46,9 +46,13 @@ class Agent:
     tokens_a_proposal: int | None = None
     tokens_an_hour: int | None = None
     tokens: int | None = None
-    fallback: bool = True
+    fallback: bool | None = None
     key: str = field(default="", repr=False)
     base_url: str = ""
+
+    @property
+    def falls_back(self) -> bool:
+        return self.fallback is not False
 
     @property
     def limits(self) -> Limits:

@@ -64,6 +64,13 @@ def test_a_limit_is_lifted_for_good() -> None:
     assert lifted.limits == Limits(proposal=NO_LIMIT, hour=8, total=NO_LIMIT)
 
 
+def test_who_wants_no_fallback_need_not_say_so_again() -> None:
+    assert after("--agent claude").falls_back
+    assert not after("--agent claude --no-fallback", "").falls_back
+    assert not after("--agent claude --no-fallback", "--agent claude").falls_back
+    assert after("--agent claude --no-fallback", "--fallback", "").falls_back
+
+
 def test_a_limit_beyond_all_measure_is_none() -> None:
     assert after(f"--agent claude --max-tokens {'9' * 30}", "").limits.total == NO_LIMIT
 
