@@ -30,7 +30,7 @@ class Spent:
 
 
 class SpentError(Exception):
-    """There is nothing left to spend; the text says of what, and until when."""
+    """There is nothing left to spend; the text says of which limit."""
 
 
 class ProposalSpentError(SpentError):
