@@ -1,12 +1,15 @@
 """What a proposer may spend: tokens for one proposal, in an hour, and in all; looked at before each call."""
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-#: Letters of a token, somewhat fewer than there are in source text: an estimate must not fall short.
-LETTERS_A_TOKEN = 3
-HOUR_SECONDS = 3600.0
+#: Bytes of a token, somewhat fewer than there are in source text, and as many as many a letter beyond ASCII has: an
+#: estimate must not fall short.
+BYTES_A_TOKEN = 3
+#: What was spent is kept by the minute, so that an hour is few numbers however many its calls; a minute that has begun
+#: before the hour counts whole.
+MINUTE_SECONDS, HOUR_MINUTES = 60, 60
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,16 @@ class Limits:
     total: int | None = None
 
 
+@dataclass(frozen=True)
+class Spent:
+    """Tokens: in all, and in each minute since 1970 of the last hour."""
+
+    total: int = 0
+    minutes: Mapping[int, int] = field(default_factory=dict)
+
+
 class SpentError(Exception):
-    """There is nothing left to spend; the text says of what, and until when."""
+    """There is nothing left to spend; the text says of which limit."""
 
 
 class ProposalSpentError(SpentError):
@@ -27,36 +38,65 @@ class ProposalSpentError(SpentError):
 
 
 class Budget:
-    """``clock`` gives seconds, ``total`` is what was spent before."""
+    """``clock`` gives seconds since 1970, ``spent`` is of before; ``keep`` is told what is spent by now."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float], total: int = 0) -> None:
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float], spent: Spent = Spent(),
+        keep: Callable[[Spent], None] = lambda spent: None,
+    ) -> None:  # fmt: skip
         self._limits = limits
         self._clock = clock
-        self._spent: deque[tuple[float, int]] = deque()
+        self._keep = keep
+        self._total = spent.total
+        self._minutes = Counter(spent.minutes)
         self._proposal = 0
-        self.total = total
 
     def begin(self) -> None:
         """Another proposal."""
         self._proposal = 0
 
-    def check(self, letters: int, answer: int) -> None:
-        """Whether a call with so many letters, and an answer of so many tokens, may be made. Raises SpentError."""
-        tokens = letters // LETTERS_A_TOKEN + answer
+    def check(self, tokens: int) -> None:
+        """Whether a call of so many tokens, its answer included, may be made. Raises SpentError."""
         limits = self._limits
-        if limits.total is not None and self.total + tokens > limits.total:
-            raise SpentError(f"the {limits.total} tokens of --max-tokens are spent")
-        if limits.hour is not None and self._of_the_hour() + tokens > limits.hour:
-            raise SpentError(f"the {limits.hour} tokens of this hour are spent")
-        if limits.proposal is not None and self._proposal + tokens > limits.proposal:
-            raise ProposalSpentError(f"the {limits.proposal} tokens of one proposal are spent")
+        _fit("--max-tokens", limits.total, self._total, tokens)
+        _fit("--max-tokens-per-hour", limits.hour, self._of_the_hour(), tokens)
+        _fit("--max-tokens-per-proposal", limits.proposal, self._proposal, tokens, ProposalSpentError)
 
     def spend(self, tokens: int) -> None:
-        self.total += tokens
+        self._forget()
+        self._total += tokens
         self._proposal += tokens
-        self._spent.append((self._clock(), tokens))
+        self._minutes[self._minute()] += tokens
+        self._keep(Spent(self._total, dict(self._minutes)))
 
     def _of_the_hour(self) -> int:
-        while self._spent and self._spent[0][0] <= self._clock() - HOUR_SECONDS:
-            self._spent.popleft()
-        return sum(tokens for _, tokens in self._spent)
+        self._forget()
+        return self._minutes.total()
+
+    def _minute(self) -> int:
+        return int(self._clock()) // MINUTE_SECONDS
+
+    def _forget(self) -> None:
+        """What is older than an hour. Where the clock was put back, what it says is to come was spent now."""
+        now, minutes = self._minute(), self._minutes
+        self._minutes = Counter()
+        for minute, tokens in minutes.items():
+            if now - minute <= HOUR_MINUTES:
+                self._minutes[min(minute, now)] += tokens
+
+
+def estimate(*texts: str) -> int:
+    """Tokens of texts that nobody has counted."""
+    return sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN
+
+
+def _fit(option: str, limit: int | None, spent: int, tokens: int, error: type[SpentError] = SpentError) -> None:
+    """Whether ``tokens`` more are within a limit. Raises ``error``; SpentError where nothing would ever be."""
+    if limit is None or spent + tokens <= limit:
+        return
+    if not spent:
+        raise SpentError(
+            f"a first call needs some {tokens} tokens, more than the {limit} of {option}:"
+            f" raise it, or lift it with {option} none"
+        )
+    raise error(f"the {limit} tokens of {option} are spent")

@@ -6,17 +6,25 @@ https://platform.claude.com/docs/en/api/messages
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import anthropic
 import httpx2
 import trio
 from anthropic import AsyncAnthropic
-from anthropic.types import Message, MessageParam, TextBlockParam, ToolResultBlockParam, Usage
+from anthropic.types import (
+    Message,
+    MessageParam,
+    RawContentBlockDelta,
+    TextBlockParam,
+    ToolResultBlockParam,
+    ToolUseBlock,
+    Usage,
+)
 
-from agent.budget import Budget, ProposalSpentError, SpentError
+from agent.budget import Budget, ProposalSpentError, SpentError, estimate
 from agent.digest import MAX_FAILURE, quoted
 from agent.edits import EditError, check, replace_blocks
 from agent.essence import essence
@@ -43,14 +51,12 @@ SILENT_SECONDS = 120.0
 ANSWER_SECONDS = 1800.0
 #: What the SDK's reading of a stream raises where that is not as the API says: a proxy or another service answers.
 GARBLED = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+#: Why an answer ended that is not whole: what it proposes may be half of what was meant.
+_CUT = ("max_tokens", "model_context_window_exceeded")
 _EDIT = {"summary", "hypothesis", "blocks", "whole_file"}
 CRASHED = (Status.CRASHED, Status.TIMED_OUT, Status.REJECTED)
-
-
-class Meter(Protocol):
-    """Counts tokens by kind: input, output, cache_read, cache_write."""
-
-    def __call__(self, kind: str, tokens: int) -> None: ...
+#: Counts tokens by kind: input, output, cache_read, cache_write.
+Meter = Callable[[str, int], None]
 
 
 @dataclass
@@ -115,13 +121,11 @@ class Claude:
                 log.info("no edit: the model declines")
                 return None
             replies: list[ToolResultBlockParam] = []
-            for call in answer.content:
-                if call.type != "tool_use":
-                    continue
+            for call in _calls(answer):
                 reply: ToolResultBlockParam = {"type": "tool_result", "tool_use_id": call.id, "content": "noted"}
                 try:
-                    if answer.stop_reason == "max_tokens":
-                        raise EditError(f"your answer was cut off at {MAX_ANSWER_TOKENS} tokens: make it shorter")
+                    if answer.stop_reason in _CUT:
+                        raise EditError(f"your answer was cut off: make it shorter than {MAX_ANSWER_TOKENS} tokens")
                     edit = self._carry_out(context, start, call.name, call.input)
                     if edit is not None and (repeated := await context.repeats(edit.asset)):
                         raise EditError(f"this edit is {repeated}, if with other comments: propose another idea")
@@ -137,7 +141,7 @@ class Claude:
 
     async def _call(self, prefix: list[TextBlockParam], messages: list[MessageParam]) -> Message:
         """Raises SpentError and UnavailableError."""
-        self._budget.check(len(str(prefix)) + len(str(messages)), MAX_ANSWER_TOKENS)
+        self._budget.check(estimate(str(TOOLS), str(prefix), str(messages)) + MAX_ANSWER_TOKENS)
         try:
             with trio.fail_after(ANSWER_SECONDS):
                 answer = await self._stream(prefix, messages)
@@ -157,8 +161,9 @@ class Claude:
         return answer
 
     async def _stream(self, prefix: list[TextBlockParam], messages: list[MessageParam]) -> Message:
-        """What an answer cost is counted whole, or as far as it came."""
+        """What an answer cost is counted whole, or as far as it came: its service tells that at the end only."""
         usage: Usage | None = None
+        said: list[str] = []
         try:
             async with self._client.messages.stream(
                 model=self._model, max_tokens=MAX_ANSWER_TOKENS, system=prefix, messages=messages, tools=TOOLS
@@ -166,11 +171,16 @@ class Claude:
                 async for event in stream:
                     if event.type == "message_start":
                         usage = event.message.usage
+                    elif event.type == "content_block_delta":
+                        said.append(_said(event.delta))
+                    elif event.type == "message_delta" and usage is not None:
+                        usage.output_tokens = event.usage.output_tokens
                 answer = await stream.get_final_message()
-                usage = answer.usage
+                usage, said = answer.usage, []
                 return answer
         finally:
             if usage is not None:
+                usage.output_tokens = max(usage.output_tokens or 0, estimate(*said))
                 self._count(usage)
 
     def _count(self, usage: Usage) -> None:
@@ -215,6 +225,24 @@ class Claude:
         return Edit(asset, summary or "an edit by a model", hypothesis)
 
 
+def _calls(answer: Message) -> list[ToolUseBlock]:
+    """Notes first: behind an edit, or giving up, nothing is heard."""
+    calls = [block for block in answer.content if block.type == "tool_use"]
+    return sorted(calls, key=lambda call: call.name != "note")
+
+
+def _said(delta: RawContentBlockDelta) -> str:
+    """What there is of text, of a thought or of a tool's input in a piece of an answer."""
+    match delta.type:
+        case "text_delta":
+            return delta.text
+        case "thinking_delta":
+            return delta.thinking
+        case "input_json_delta":
+            return delta.partial_json
+    return ""
+
+
 def _turn(answer: Message, replies: list[ToolResultBlockParam]) -> list[MessageParam]:
     """The answer and what is said to it, for the next call; nothing of an answer that was empty."""
     if not answer.content:
@@ -255,7 +283,7 @@ def _why(error: anthropic.APIError) -> str:
         case anthropic.APITimeoutError():
             return "the service does not answer in time"
         case anthropic.APIConnectionError():
-            return "the service can't be reached"
+            return f"the service can't be reached: {one_line(str(error.__cause__ or error), MAX_SUMMARY)}"
         case anthropic.APIStatusError():
             body: Any = error.body
             try:

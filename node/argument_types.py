@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from node.config import Http, Start
+from node.config import NO_LIMIT, Http, Start
 from protocol.errors import RemoteProtocolError
 from protocol.identity import public_key_of
 
@@ -55,6 +55,15 @@ def natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text!r}")
     return int(text)
+
+
+def limit(text: str) -> int:
+    """Of tokens: from 1 on, or none."""
+    if text == "none":
+        return NO_LIMIT
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, or none for no limit, got {text!r}")
+    return min(int(text), NO_LIMIT)
 
 
 def lanes(text: str) -> int | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import node.argument_types as types
+from agent.budget import Limits
 from node.config import (
     DEFAULT_LISTEN,
     DEVICES,
@@ -72,11 +73,12 @@ def _start(values: dict[str, Any]) -> Start:
 
 def _thinker(values: dict[str, Any], environment: Mapping[str, str]) -> Agent:
     kind, command = values["agent"]
+    key, base_url = (environment.get(f"ANTHROPIC_{name}", "").strip() for name in ("API_KEY", "BASE_URL"))
     return Agent(
         kind, command, seconds=values.pop("agent_seconds"), model=values.pop("model"),
         tokens_a_proposal=values.pop("max_tokens_per_proposal"), tokens_an_hour=values.pop("max_tokens_per_hour"),
-        tokens=values.pop("max_tokens"), fallback=not values.pop("no_fallback"),
-        key=environment.get("ANTHROPIC_API_KEY", ""), base_url=environment.get("ANTHROPIC_BASE_URL", ""),
+        tokens=values.pop("max_tokens"), fallback=values.pop("fallback"),
+        key=key, base_url=base_url,
     )  # fmt: skip
 
 
@@ -226,12 +228,16 @@ def _add_agent(options: argparse.ArgumentParser) -> None:
         "--agent", metavar="AGENT", type=types.agent, default=("", ""),
         help="local, claude, or 'command: CMD', which edits the asset in a folder (default: as before, else local)",
     )  # fmt: skip
-    add("--model", metavar="MODEL", help="of claude")
+    add("--model", metavar="MODEL", help="of claude (default: as before, else one that is quick)")
     add("--agent-seconds", metavar="N", type=types.positive, help="that a command may take (default 900)")
-    add("--max-tokens", metavar="N", type=types.natural, help="of claude, in all (default: no limit)")
-    add("--max-tokens-per-hour", metavar="N", type=types.natural, help="default: no limit")
-    add("--max-tokens-per-proposal", metavar="N", type=types.natural, help="default 200000")
-    add("--no-fallback", action="store_true", help="don't search locally while claude can't be had")
+    limit: dict[str, Any] = {"metavar": "N|none", "type": types.limit}
+    add("--max-tokens", **limit, help="of claude, in all (default: as before, else none)")
+    add("--max-tokens-per-hour", **limit, help="default: as before, else none")
+    add("--max-tokens-per-proposal", **limit, help=f"default: as before, else {Limits.proposal}")
+    add(
+        "--fallback", action=argparse.BooleanOptionalAction, default=None,
+        help="search locally while claude can't be had (default: as before, else yes)",
+    )  # fmt: skip
 
 
 def _add_private(options: argparse.ArgumentParser) -> None:

@@ -11,6 +11,9 @@ DEFAULT_LISTEN = "/ip4/0.0.0.0/tcp/4001"
 #: For this machine only: whoever wants it elsewhere says so.
 DEFAULT_HTTP_HOST, DEFAULT_HTTP_PORT = "127.0.0.1", 8420
 DEVICES = ("cpu", "cuda", "mps")
+#: Tokens of a limit that was lifted: more than can be spent, and the most that a home's journal can hold. None is
+#: another thing: as before.
+NO_LIMIT = (1 << 63) - 1
 #: What ``waggle log`` shows unless told otherwise.
 LOG_ROWS = 20
 
@@ -43,9 +46,13 @@ class Agent:
     tokens_a_proposal: int | None = None
     tokens_an_hour: int | None = None
     tokens: int | None = None
-    fallback: bool = True
+    fallback: bool | None = None
     key: str = field(default="", repr=False)
     base_url: str = ""
+
+    @property
+    def falls_back(self) -> bool:
+        return self.fallback is not False
 
     @property
     def limits(self) -> Limits:

@@ -371,7 +371,7 @@ class Loop:
 
     async def _context(self) -> Context | None:
         base = search_base(self._view())
-        if base is None:
+        if base is None or self.paused or self._enough():  # an idea that nobody will run may cost money
             return None
         try:
             asset = await self._assets.obtain(base)

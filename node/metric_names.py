@@ -44,7 +44,7 @@ METRICS = (
     _metric("counter", "rebases_total", "Wins that this node tried to carry over to another base", labels="outcome"),
     _metric(
         "counter", "proposals_total", "Times that the proposer was asked, by what came of it: an edit, one by local "
-        "search because it could not be had (fallback), none, or an error of its own, which the log has",
+        "search because it could not be had or had none (fallback), none, or an error of its own, which the log has",
         labels="outcome",
     ),
     _metric("histogram", "proposer_seconds", "Time that the proposer took", "seconds"),

@@ -14,8 +14,8 @@ from node.records import Signal
 log = logging.getLogger(__name__)
 
 #: A proposer that had nothing to propose is asked again after this long, or when a record comes; one
-#: that failed is left alone for this long first.
-RETRY_SECONDS = 30.0
+#: that failed is left alone for this long first, twice as long each time in a row: a try may cost money.
+RETRY_SECONDS, MOST_ALONE_SECONDS = 30.0, 3600.0
 #: A thought begins as late as it may: what the swarm has learnt by then goes into it. One that takes no more than this
 #: share of a run begins when a lane wants it; any other so many times as long as the slowest of the latest thoughts
 #: before a lane is expected to. A run that ends early waits a tenth of a run for it at most.
@@ -51,6 +51,7 @@ class Thinker:
         self._ideas: deque[Idea] = deque()
         self._thoughts: deque[float] = deque(maxlen=LATEST_THOUGHTS)
         self._asked = Signal()
+        self._alone = RETRY_SECONDS
 
     def take(self) -> Idea | None:
         """The oldest idea, where there is one; another is then thought of in time."""
@@ -87,10 +88,12 @@ class Thinker:
         try:
             edit = await self._proposer.propose(context)
         except Exception:
-            log.exception("the proposer %s failed, and is left alone for %g s", self._proposer.name, RETRY_SECONDS)
+            log.exception("the proposer %s failed, and is left alone for %g s", self._proposer.name, self._alone)
             self._meters.thought(trio.current_time() - begun, "error")
-            await trio.sleep(RETRY_SECONDS)
+            await trio.sleep(self._alone)
+            self._alone = min(2 * self._alone, MOST_ALONE_SECONDS)
             return None
+        self._alone = RETRY_SECONDS
         self._thoughts.append(trio.current_time() - begun)
         outcome = "none" if edit is None else "fallback" if edit.fallback else "edit"
         self._meters.thought(self._thoughts[-1], outcome)

@@ -43,8 +43,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Say:
-    """An answer of text and tool calls. ``cut`` ends the connection after so many events; before each of them pass
-    ``pause`` seconds.
+    """An answer of text and tool calls. ``cut`` ends the connection after so many events, ``stall`` falls silent after
+    so many; before each of them pass ``pause`` seconds.
     """
 
     content: Sequence[str | Call]
@@ -54,6 +54,7 @@ class Say:
     cache_write: int = 0
     stop: str = "tool_use"
     cut: int | None = None
+    stall: int | None = None
     pause: float = 0.0
 
 
@@ -185,7 +186,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             for number, event in enumerate(events(answer)):
-                if number == answer.cut or service.ended.wait(answer.pause):
+                if number == answer.cut or service.ended.wait(None if number == answer.stall else answer.pause):
                     return
                 data = f"event: {event.type}\ndata: {event.model_dump_json()}\n\n".encode()
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))

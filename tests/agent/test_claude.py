@@ -16,12 +16,12 @@ from anthropic.types import Model, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
 from agent import claude as module
-from agent.budget import Budget, Limits
+from agent.budget import BYTES_A_TOKEN, HOUR_MINUTES, Budget, Limits, Spent, SpentError
 from agent.claude import MAX_ANSWER_TOKENS, MODEL, MOST_CALLS, MOST_MENDS, Claude
 from agent.digest import QUOTE
 from agent.fallback import Fallback
 from agent.local_search import LocalSearch
-from agent.prompt import TOOLS
+from agent.prompt import MAX_PROGRAM, RULES, TOOLS
 from agent.proposer import ALREADY_RUN, BEING_RUN, Context, Edit, Insight, Metric, Trial, UnavailableError
 from protocol.statements import Status
 from tests.agent.messages_api import Answer, Call, Fail, Raw, Say, Service, events, serving
@@ -134,8 +134,9 @@ async def test_what_repeats_an_experiment_goes_back(repeated: str) -> None:
     assert f"this edit is {repeated}" in said
 
 
-async def test_an_edit_that_was_cut_off_is_not_run() -> None:
-    with serving(Say([edit()], stop="max_tokens"), Say([edit(replace="DEPTH = 4")])) as service:
+@pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded"])
+async def test_an_edit_that_was_cut_off_is_not_run(stop: str) -> None:
+    with serving(Say([edit()], stop=stop), Say([edit(replace="DEPTH = 4")])) as service:
         found = await claude(service).propose(context())
     assert found is not None
     assert b"DEPTH = 4" in found.asset
@@ -171,6 +172,26 @@ async def test_a_whole_file_a_note_and_giving_up() -> None:
 
 
 
+@pytest.mark.parametrize("last", [edit(), Call("give_up", {"reason": "nothing left"})], ids=["edit", "give up"])
+async def test_a_note_behind_the_end_of_a_proposal_is_taken(last: Call) -> None:
+    noted: list[str] = []
+    with serving(Say([last, Call("note", {"text": "wider is worse", "commits": []})])) as service:
+        await claude(service).propose(context(note=lambda text, commits: noted.append(text)))
+    assert len(service.requests) == 1
+    assert noted == ["wider is worse"]
+
+
+async def test_each_call_of_an_answer_is_answered_once() -> None:
+    noted: list[str] = []
+    calls = [edit("NOWHERE"), Call("note", {"text": "a"}), Call("bash", {}), Call("note", {"text": "b"})]
+    with serving(Say(calls), Say([edit()])) as service:
+        await claude(service).propose(context(note=lambda text, commits: noted.append(text)))
+    assert noted == ["a", "b"]
+    said = service.requests[1]["messages"][-1]["content"]
+    assert [block["tool_use_id"] for block in said] == ["toolu_1", "toolu_3", "toolu_0", "toolu_2"]
+    assert [block["content"].split()[0] for block in said] == ["noted", "noted", "block", "there"]
+
+
 async def test_a_crashed_edit_is_mended_so_often() -> None:
     answers = [Say([edit(f"DEPTH = {depth}", f"DEPTH = {depth + 1}", f"try {depth}")]) for depth in range(2, 9)]
     with serving(*answers) as service:
@@ -199,13 +220,14 @@ async def test_tokens_are_counted_with_what_came_from_the_cache_apart() -> None:
     assert counted == {"input": 10, "output": 20, "cache_read": 3000, "cache_write": 40}
 
 
-@pytest.mark.parametrize(
-    "limits", [Limits(hour=MAX_ANSWER_TOKENS), Limits(total=MAX_ANSWER_TOKENS)]
-)
+@pytest.mark.parametrize("limits", [Limits(hour=30_000), Limits(total=30_000)])
 async def test_a_budget_is_looked_at_before_the_call(limits: Limits) -> None:
-    with serving(Say([edit()])) as service, pytest.raises(UnavailableError, match="are spent"):
-        await claude(service, limits).propose(context())
-    assert service.requests == []
+    with serving(Say([edit()], input_tokens=20_000)) as service:
+        proposer = claude(service, limits)
+        assert await proposer.propose(context()) is not None
+        with pytest.raises(UnavailableError, match="are spent"):
+            await proposer.propose(context())
+    assert len(service.requests) == 1
 
 
 async def test_a_budget_ends_in_the_middle_of_a_proposal() -> None:
@@ -217,14 +239,50 @@ async def test_a_budget_ends_in_the_middle_of_a_proposal() -> None:
         assert len(service.requests) == 4
 
 
+async def test_the_estimate_of_a_call_falls_short_of_no_script() -> None:
+    """A letter of some scripts is a token, and what the tools are told counts too."""
+    needed = []
+    for text in ("a" * 30_000, "界" * 30_000):
+        with serving(Say([edit()])) as service, pytest.raises(UnavailableError) as caught:
+            await claude(service, Limits(total=1)).propose(replace(context(), program_text=text[:MAX_PROGRAM]))
+        needed.append(int(str(caught.value).split("some ")[1].split()[0]) - MAX_ANSWER_TOKENS)
+    plain, wide = needed
+    assert wide >= MAX_PROGRAM
+    assert plain >= (MAX_PROGRAM + len(str(TOOLS)) + len(RULES)) // BYTES_A_TOKEN
+
+
 def test_an_hour_passes() -> None:
     now = [0.0]
     budget = Budget(Limits(hour=1000), lambda: now[0])
     budget.spend(900)
-    with pytest.raises(Exception, match="of this hour"):
-        budget.check(0, 200)
-    now[0] = 3600.0
-    budget.check(0, 200)
+    for moment in (0.0, 3600.0):
+        now[0] = moment
+        with pytest.raises(SpentError, match="of --max-tokens-per-hour are spent"):
+            budget.check(200)
+    now[0] = 3660.0  # and the rest of the minute
+    budget.check(200)
+
+
+def test_a_clock_that_is_put_back_makes_an_hour_no_longer() -> None:
+    now = [1e9]
+    budget = Budget(Limits(hour=1000), lambda: now[0])
+    budget.spend(900)
+    now[0] = 0.0
+    with pytest.raises(SpentError, match="of --max-tokens-per-hour are spent"):
+        budget.check(200)
+    now[0] = 3660.0
+    budget.check(200)
+
+
+def test_many_calls_of_an_hour_are_few_numbers() -> None:
+    now, kept = [0.0], [Spent()]
+    budget = Budget(Limits(), lambda: now[0], keep=kept.append)
+    for second in range(0, 3 * 3600, 5):
+        now[0] = float(second)
+        budget.spend(1)
+    assert kept[-1].total == 3 * 720
+    assert len(kept[-1].minutes) == HOUR_MINUTES + 1
+    assert sum(kept[-1].minutes.values()) == 12 * (HOUR_MINUTES + 1)
 
 
 # where there is no answer
@@ -277,7 +335,35 @@ async def test_what_was_cut_off_has_cost_what_it_cost() -> None:
         proposer = claude(service, Limits(total=60_000), counted)
         with pytest.raises(UnavailableError, match="cut off"):
             await proposer.propose(context())
-    assert counted == {"input": 10, "output": 1, "cache_read": 3000, "cache_write": 0}
+    streamed = len(json.dumps(edit().input))
+    assert counted == {"input": 10, "output": streamed // BYTES_A_TOKEN, "cache_read": 3000, "cache_write": 0}
+
+
+async def test_what_took_too_long_has_cost_what_it_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: Counter[str] = Counter()
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 3.0)
+    said = Say(["w" * 6000, edit()])
+    counts = [event.type for event in events(said)].index("message_delta")
+    late = pytest.raises(UnavailableError, match="did not end its answer")
+    with serving(replace(said, stall=counts)) as service, late:
+        await claude(service, meter=counted).propose(context())
+    assert counted["output"] == (6000 + len(json.dumps(edit().input))) // BYTES_A_TOKEN
+
+
+async def test_what_the_service_counts_is_not_estimated() -> None:
+    """Neither of a whole answer, nor, where the count is the larger, of one that breaks off behind it."""
+    counted: Counter[str] = Counter()
+    said = Say(["w" * 3000, edit()], output_tokens=5000)
+    with serving(said, replace(said, cut=len(list(events(said))) - 1)) as service:
+        proposer = claude(service, meter=counted)
+        assert await proposer.propose(context()) is not None
+        assert counted["output"] == 5000
+        with pytest.raises(UnavailableError, match="cut off"):
+            await proposer.propose(context())
+        assert counted["output"] == 10_000
+        service.answers[:] = [Say(["w" * 3000, edit(replace="DEPTH = 4")], output_tokens=3)]
+        assert await proposer.propose(context()) is not None
+    assert counted["output"] == 10_003
 
 
 async def test_a_model_that_declines_is_not_asked_again() -> None:
@@ -311,7 +397,7 @@ async def test_nobody_there() -> None:
     with serving(Say([edit()])) as service:
         proposer = claude(service)
     proposer._client = proposer._client.with_options(max_retries=0)
-    with pytest.raises(UnavailableError, match="can't be reached"):
+    with pytest.raises(UnavailableError, match=r"can't be reached: .*failed"):  # and why
         await proposer.propose(context())
 
 
@@ -418,7 +504,7 @@ async def test_a_model_that_obeys_a_peer_gets_nothing_done(
     assert not os.listdir(tmp_path)
     said = results(service.requests[1])
     assert [one.split(":")[0] for one in said] == [
-        "there is no tool 'bash'", "there is no tool 'read_file'", "an edit has no 'path'", "block 1", "noted"
+        "noted", "there is no tool 'bash'", "there is no tool 'read_file'", "an edit has no 'path'", "block 1"
     ]  # fmt: skip
 
 

@@ -29,6 +29,8 @@ from trainer.workspace import temporary
 ASSET = b"DEPTH = 2\n"
 BASE, OTHER = "ba5e" * 10, "0dd0" * 10
 SECONDS = 20.0
+#: More folders in each other than a function may call itself, as ``shutil.rmtree`` of Python 3.11 does.
+DEEP = sys.getrecursionlimit()
 
 
 def context(*, taken: Callable[[bytes], bool] = lambda asset: False, notes: list[str] | None = None) -> Context:
@@ -135,8 +137,13 @@ async def test_what_it_leaves_running_holds_no_edit_back(tmp_path: Path) -> None
     await until(lambda: not _runs(mark.read_text().strip()), SECONDS)
 
 
-async def test_what_it_printed_last_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert await proposer("seq 100000; echo the end; exit 3", tmp_path).propose(context()) is None
+async def test_what_it_printed_last_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it left running prints when the command has been waited for, as the end of a pipe may come late."""
+    monkeypatch.setattr(module, "REST_SECONDS", SECONDS)
+    late = "while kill -0 $$ 2>/dev/null; do sleep 0.01; done; sleep 0.2; echo the end"
+    assert await proposer(f"seq 100000; ({late}) & exit 3", tmp_path).propose(context()) is None
     assert "99999 100000 the end" in caplog.text
 
 
@@ -159,7 +166,8 @@ async def test_a_child_that_writes_on_into_its_folder_costs_no_edit(tmp_path: Pa
 
 
 async def test_folders_that_it_locked_are_removed(tmp_path: Path) -> None:
-    script = "sed -i s/2/3/ train.py; mkdir -p cache/module; touch cache/module/file; chmod -R a-w cache"
+    """And so deep that Python's own removal gives up: root may write to what is locked, but goes no deeper."""
+    script = f"sed -i s/2/3/ train.py; mkdir -p cache/{'d/' * DEEP}; touch cache/file; chmod -R a-w cache"
     assert await proposer(script, tmp_path).propose(context()) is not None
     assert not os.listdir(tmp_path)
 

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from agent.tunables import read_tunables, write_tunables
 from gossip.memory import MemoryNetwork
 from node.apply import UnavailableError
-from node.journal import Journal
+from node.journal import IN_MEMORY, Journal
 from node.lineage import GitLineage
 from protocol.commits import blob_id
 from protocol.records import Claim, Record, Result, open_record
@@ -363,3 +363,26 @@ async def test_a_claim_of_days_keeps_nobody_from_running_genesis(
         await until(lambda: one.snapshot().own_experiments > 0, 3 * budget, one)
         assert [claim.commit for _, claim in one.node.swarm.claims()] == [GENESIS], "the liar was not heard"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_paused_node_asks_for_no_ideas(autojump_clock: MockClock, network: MemoryNetwork) -> None:
+    """They may cost money."""
+    journal = Journal(IN_MEMORY)
+    journal.set_meta("paused", b"1")
+    one = build(network, 1, WIN, journal=journal)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.node.run)
+        await trio.sleep(3600)
+        assert one.script.contexts == []
+        one.node.pause(False)
+        await until(lambda: incumbent(one) not in ("", GENESIS), 3600, one)
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_idea_is_asked_for_that_is_not_run(autojump_clock: MockClock, network: MemoryNetwork) -> None:
+    one = build(network, 1, *({"x": 0.1 * number} for number in range(1, 9)), max_experiments=4)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.node.run)
+        await one.node.finished.wait()
+        nursery.cancel_scope.cancel()
+    assert one.snapshot().by_origin[Origin.AGENT.value] == len(one.script.contexts) > 0

@@ -1,6 +1,7 @@
 """Ideas are thought of ahead, one for each lane."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 import trio
@@ -8,7 +9,7 @@ from trio.testing import MockClock
 
 from agent.proposer import Context, Edit
 from node.records import Signal
-from node.think import HEADROOM, QUICK_SHARE, RETRY_SECONDS, Thinker
+from node.think import HEADROOM, MOST_ALONE_SECONDS, QUICK_SHARE, RETRY_SECONDS, Thinker
 from tests.sim.fakes import Tally
 
 THINK_SECONDS = 3.0
@@ -173,3 +174,35 @@ async def test_a_proposer_that_fails_is_asked_again_after_a_while(
     assert idea.edit.summary == "edit 2"
     assert tally.thoughts == ["error", "edit"]
     assert "no such thing" in caplog.text  # with its traceback
+
+
+class Broken(Slow):
+    """Raises on and on, but for the ``fine``-th time."""
+
+    def __init__(self, fine: int) -> None:
+        super().__init__()
+        self._fine = fine
+        self.times: list[float] = []
+
+    async def propose(self, context: Context) -> Edit | None:
+        self.times.append(trio.current_time())
+        edit = await super().propose(context)
+        if self.asked != self._fine:
+            raise RuntimeError("no such thing")
+        return edit
+
+
+async def test_one_that_fails_on_is_left_alone_for_ever_longer(autojump_clock: MockClock) -> None:
+    """Each time may have cost money; an idea ends it."""
+    broken = Broken(fine=12)
+    thinker = Thinker(broken, context, Signal(), Tally(), 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(thinker.run)
+        await trio.sleep(10 * MOST_ALONE_SECONDS)
+        assert thinker.take() is not None
+        await trio.sleep(10 * RETRY_SECONDS)
+        nursery.cancel_scope.cancel()
+    pauses = [after - before - THINK_SECONDS - RETRY_SECONDS for before, after in pairwise(broken.times)]
+    doubled = [min(RETRY_SECONDS * 2**times, MOST_ALONE_SECONDS) for times in range(11)]
+    assert pauses[:11] == pytest.approx(doubled)
+    assert pauses[12:] == pytest.approx([RETRY_SECONDS, 2 * RETRY_SECONDS])
