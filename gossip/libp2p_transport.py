@@ -4,7 +4,6 @@ Runs under trio alone and as a guest of another loop. The settings that are not 
 """
 
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -35,6 +34,7 @@ from gossip.frames import Libp2pStream
 from gossip.gate import Door
 from gossip.overrides import (
     SafePubsub,
+    bound_buffers,
     dial_nobody,
     end_inbound,
     guard_handshakes,
@@ -80,9 +80,6 @@ HEARTBEAT_SECONDS = 1
 BACK_OFF_SECONDS = 10
 #: More than a node needs to be well connected, few enough for a small machine.
 MAX_CONNECTIONS = 200
-
-#: Streams of one peer that are served at a time; a node opens a handful, and each may hold a frame in memory.
-MOST_STREAMS = 32
 
 
 @asynccontextmanager
@@ -159,6 +156,7 @@ def _host(identity: Identity, key: bytes | None, door: Door) -> Any:
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # when to try again is the address book's to say
     guard_streams(host)
+    bound_buffers(host.get_network())
     guard_handshakes(host.get_network())
     keep_private(host.get_network(), key, door)
     end_inbound(host.get_network(), door)
@@ -186,7 +184,6 @@ class Libp2pTransport:
         self._announce = list(announce)
         self._door = door
         self._dialed: dict[str, str] = {}
-        self._serving: Counter[str] = Counter()
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
         self._network.register_notifee(_Arrivals(self._arrived))
         self._relay = Relay(host, door)
@@ -312,7 +309,7 @@ class Libp2pTransport:
         self._relay.admits = admits
 
     def handle(self, protocol: str, handler: Handler) -> None:
-        self._serve(protocol, lambda stream: serve(handler, Libp2pStream(stream)))
+        self._host.set_stream_handler(TProtocol(protocol), lambda stream: serve(handler, Libp2pStream(stream)))
 
     def _serve_calls(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
         async def serve_one(stream: Any) -> None:
@@ -321,22 +318,6 @@ class Libp2pTransport:
             except RemoteProtocolError as error:
                 self._door.refuse_words(str(stream.muxed_conn.peer_id), error.reason)
                 raise
-
-        self._serve(protocol, serve_one)
-
-    def _serve(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
-        async def serve_one(stream: Any) -> None:
-            peer = str(stream.muxed_conn.peer_id)
-            if self._serving[peer] >= MOST_STREAMS:
-                await stream.reset()
-                return
-            self._serving[peer] += 1
-            try:
-                await act(stream)
-            finally:
-                self._serving[peer] -= 1
-                if not self._serving[peer]:
-                    del self._serving[peer]
 
         self._host.set_stream_handler(TProtocol(protocol), serve_one)
 

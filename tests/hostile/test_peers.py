@@ -17,7 +17,8 @@ from gossip.alive import ALIVE
 from gossip.fetch import FETCH
 from gossip.gate import BURST, STRIKES
 from gossip.hello import HELLO, PROGRAM, fetch_program
-from gossip.libp2p_transport import MOST_STREAMS, Libp2pTransport, open_transport
+from gossip.libp2p_transport import Libp2pTransport, open_transport
+from gossip.overrides import MOST_STREAMS
 from gossip.present import PRESENT
 from gossip.swarm import MOST_SESSIONS
 from gossip.sync import SYNC
