@@ -184,8 +184,9 @@ class Libp2pTransport:
         self._announce = list(announce)
         self._door = door
         self._dialed: dict[str, str] = {}
+        self._dialing: set[str] = set()
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
-        self._network.register_notifee(_Arrivals(self._arrived))
+        self._network.register_notifee(_Arrivals(self._arrived, self._forget_dialed))
         self._relay = Relay(host, door)
         self._reach = Reach(host, door, self.peer_address, listens=listens, announces=bool(announce))
         if listens:
@@ -248,22 +249,33 @@ class Libp2pTransport:
             raise ConnectError(f"{address}: that is this node's own address")
         if not self._door.allows(peer):
             raise ConnectError(f"{address}: it is not among the peers that are allowed here: --allow {peer}")
-        parsed = parse_dial(address)
         if peer not in self.peers():
-            self._dialed[peer] = address  # before its arrival is told
-            relay, _ = split(address)
-            limit = CALL_SECONDS if relay else DIAL_SECONDS
-            try:
-                with trio.fail_after(limit):
-                    await (self._call(address, relay) if relay else self._dial(await resolve(parsed)))
-            except trio.TooSlowError:
-                raise ConnectError(f"{address}: cannot reach it within {limit:g} seconds") from None
-            except (BaseLibp2pError, OSError) as error:
-                raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
-            finally:
-                if peer not in self.peers():
-                    self._dialed.pop(peer, None)
+            await self._reach_out(peer, address)
         return peer
+
+    async def _reach_out(self, peer: str, address: str) -> None:
+        """One dial of a peer at a time: of two, each would take where the other's connection was dialed for its own."""
+        targets, (relay, _) = parse_dial(address), split(address)
+        if peer in self._dialing:
+            raise ConnectError(f"{address}: it is being dialed already")
+        self._dialing.add(peer)
+        self._dialed[peer] = address  # before its arrival is told
+        limit = CALL_SECONDS if relay else DIAL_SECONDS
+        try:
+            with trio.fail_after(limit):
+                await (self._call(address, relay) if relay else self._dial(await resolve(targets)))
+        except trio.TooSlowError:
+            raise ConnectError(f"{address}: cannot reach it within {limit:g} seconds") from None
+        except (BaseLibp2pError, OSError) as error:
+            raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
+        finally:
+            self._dialing.remove(peer)
+            self._forget_dialed(peer)
+
+    def _forget_dialed(self, peer: str) -> None:
+        """Where we dialed a peer, unless it is here or is being dialed again."""
+        if peer not in self._dialing and peer not in self.peers():
+            self._dialed.pop(peer, None)
 
     async def _call(self, address: str, relay: str) -> None:
         await self.connect(relay)
@@ -339,8 +351,9 @@ def _is_here(connection: Any) -> bool:
 class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
     """Tells of connections; what it leaves lying is found by looking at ``peers``."""
 
-    def __init__(self, arrived: trio.MemorySendChannel[str]) -> None:
+    def __init__(self, arrived: trio.MemorySendChannel[str], gone: Callable[[str], None]) -> None:
         self._arrived = arrived
+        self._gone = gone
 
     async def connected(self, network: Any, conn: Any) -> None:
         if relayed(conn.muxed_conn):
@@ -348,7 +361,9 @@ class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
         with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             self._arrived.send_nowait(str(conn.muxed_conn.peer_id))
 
-    async def disconnected(self, network: Any, conn: Any) -> None: ...
+    async def disconnected(self, network: Any, conn: Any) -> None:
+        self._gone(str(conn.muxed_conn.peer_id))
+
     async def opened_stream(self, network: Any, stream: Any) -> None: ...
     async def closed_stream(self, network: Any, stream: Any) -> None: ...
     async def listen(self, network: Any, multiaddr: Any) -> None: ...

@@ -55,9 +55,9 @@ _STATUS = {number: name for name, number in pb.Status.items()}
 
 @dataclass
 class _Call:
-    """One of ours that is under way: where we shall be, and then where the other will be."""
+    """One of ours that is under way: where we shall be, as soon as we know, and then where the other will be."""
 
-    own: Spot
+    own: Spot | None = None
     far: Spot | None = None
     agreed: trio.Event = field(default_factory=trio.Event)
 
@@ -160,13 +160,14 @@ class Reach:
             raise ConnectError(f"{address}: no way was found through its NAT and ours a short time ago")
         if peer in self._calls or peer in self._answering:
             raise ConnectError(f"{address}: it is being called already, or calls us")
+        call = self._calls[peer] = _Call()  # at once, or another would begin meanwhile
         try:
-            call = self._calls[peer] = _Call(await own_spot(self._host, peer_of(relay)))
+            call.own = await own_spot(self._host, peer_of(relay))
             await self._call(address, peer_of(relay), peer, call)
         except RemoteProtocolError as error:
             raise ConnectError(f"{address}: cannot reach it through its relay: {error}") from None
         finally:
-            self._calls.pop(peer, None)
+            del self._calls[peer]
 
     async def _call(self, address: str, relay: str, peer: str, call: _Call) -> None:
         there = pb.PeerId(id=ID.from_base58(peer).to_bytes())
@@ -178,7 +179,7 @@ class Reach:
             await self._network.upgrade_outbound_raw_conn(circuit, ID.from_base58(peer))
             with trio.move_on_after(AGREE_SECONDS):
                 await call.agreed.wait()
-            found = None if call.far is None else await punch(call.own, call.far, listen=False)
+            found = None if call.own is None or call.far is None else await punch(call.own, call.far, listen=False)
         finally:
             await self._hang_up(peer)
             await circuit.close()
@@ -194,7 +195,7 @@ class Reach:
     async def answer_punch(self, stream: Any) -> None:
         """The peer that we call agrees with us on a moment. Raises RemoteProtocolError."""
         call = self._calls.get(str(stream.muxed_conn.peer_id))
-        if call is None or not relayed(stream.muxed_conn):
+        if call is None or call.own is None or not relayed(stream.muxed_conn):
             await end(stream)
             return
         call.far = await follow(stream, call.own)

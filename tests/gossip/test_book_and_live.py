@@ -46,7 +46,7 @@ def test_a_failed_dial_is_repeated_later_and_later() -> None:
         while ours.candidate([], now) is None:
             now += 1.0
         waits.append(now - since)
-        ours._known[identity(2).peer_id].due = now  # looking for it counted as a dial
+        ours._trying.clear()  # looking for it counted as a dial
     assert waits[0] <= RETRY_SECONDS + 1
     assert MOST_RETRY_SECONDS / 2 <= waits[-1] <= MOST_RETRY_SECONDS + 1
 
@@ -54,7 +54,26 @@ def test_a_failed_dial_is_repeated_later_and_later() -> None:
 def test_all_addresses_of_a_peer_get_their_turn() -> None:
     ours = book()
     ours.hear(identity(2).peer_id, [at(2, host) for host in (1, 2, 3)])
-    assert {ours.candidate([], 1000.0 * turn) for turn in range(3)} == {at(2, host) for host in (1, 2, 3)}
+    given = []
+    for turn in range(3):
+        address = ours.candidate([], 1000.0 * turn)
+        assert address is not None
+        ours.tried(address, False, 1000.0 * turn)
+        given.append(address)
+    assert set(given) == {at(2, host) for host in (1, 2, 3)}
+
+
+def test_who_is_being_tried_is_nobodys_next_until_that_has_come_to_its_end() -> None:
+    """However long it takes (a call takes half a minute), and whatever is heard of the peer meanwhile."""
+    ours, peer = book(), identity(2).peer_id
+    ours.keep([at(2)])
+    ours.hear(peer, [at(2, 2)])
+    first = ours.candidate([], 0.0)
+    ours.hear(peer, [at(2, 3)])
+    assert first is not None
+    assert ours.candidate([], 1000.0) is None
+    ours.tried(first, False, 1000.0)
+    assert ours.candidate([], 2000.0) is not None
 
 
 def test_who_is_connected_or_is_us_is_not_dialed() -> None:

@@ -167,6 +167,28 @@ async def test_of_two_that_call_each_other_one_gets_through() -> None:
         await until(lambda: other.transport.peer_id in one.transport.peers(), SECONDS)
 
 
+async def test_a_peer_is_called_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it is not yet known where we are to be expected."""
+    begun, refused = trio.Event(), trio.Event()
+
+    async def wait_and_look(*args: Any) -> Spot:
+        begun.set()
+        await refused.wait()
+        return await punch.own_spot(*args)
+
+    async with homes() as (_, one, other):
+        monkeypatch.setattr(reach, "own_spot", wait_and_look)
+        assert isinstance(one.transport, Libp2pTransport)
+        call = one.transport._reach.dial
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call, other.address)
+            await begun.wait()
+            with pytest.raises(ConnectError, match="being called already"), trio.fail_after(SECONDS):
+                await call(other.address)
+            refused.set()
+        assert other.transport.peer_id in one.transport.peers()
+
+
 async def test_who_lets_in_only_some_is_not_called_by_others() -> None:
     refused: list[str] = []
     door = Door([identity(1).peer_id], refused.append)
