@@ -321,7 +321,13 @@ class Libp2pTransport:
         self._relay.admits = admits
 
     def handle(self, protocol: str, handler: Handler) -> None:
-        self._host.set_stream_handler(TProtocol(protocol), lambda stream: serve(handler, Libp2pStream(stream)))
+        async def serve_one(stream: Any) -> None:
+            if relayed(stream.muxed_conn):  # a circuit is there to find a direct way
+                await stream.reset()
+            else:
+                await serve(handler, Libp2pStream(stream))
+
+        self._host.set_stream_handler(TProtocol(protocol), serve_one)
 
     def _serve_calls(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
         async def serve_one(stream: Any) -> None:

@@ -73,7 +73,12 @@ class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types
             log.info("a message by %s failed: %r", msg_forwarder, error)
 
     async def stream_handler(self, stream: Any) -> None:
-        """Upstream: bytes that are no protobuf raise through the connection's nursery and end the host."""
+        """Upstream: bytes that are no protobuf raise through the connection's nursery and end the host. And it hears
+        whatever connection a peer gossips through, circuits among them.
+        """
+        if relayed(stream.muxed_conn):
+            await stream.reset()
+            return
         try:
             await super().stream_handler(stream)
         except Exception as error:
