@@ -39,6 +39,7 @@ from gossip.overrides import (
     end_inbound,
     guard_handshakes,
     guard_streams,
+    hang_up,
     heard_at,
     host_at,
     keep_known,
@@ -296,9 +297,10 @@ class Libp2pTransport:
                 return
 
     async def disconnect(self, peer: str) -> None:
-        with trio.move_on_after(CLOSE_SECONDS) as scope:
-            scope.shield = True
-            await self._host.disconnect(ID.from_base58(peer))
+        """What is here now: who comes again at once is met again."""
+        async with trio.open_nursery() as nursery:
+            for connection in list(self._network.get_connections(ID.from_base58(peer))):
+                nursery.start_soon(hang_up, connection)
 
     async def subscribe(self, topic: str, validator: Validator) -> Inbox:
         if topic in self._pubsub.topic_validators:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -342,6 +343,22 @@ async def reset(stream: Any) -> None:
     if reading is not None:
         reading.set()  # before the end: who is woken later would put its own event back, for ever
     await stream.reset()
+
+
+async def hang_up(connection: Any) -> None:
+    """End a connection, and tell that it has ended.
+
+    Upstream: a peer that takes nothing any more is waited for, to take the last word; where that is given up, its
+    connection is served on and nobody sees it. And a peer that dials again meanwhile is forgotten with its old ones.
+    """
+    with trio.move_on_after(CLOSE_SECONDS) as scope, suppress(BaseLibp2pError, OSError):
+        scope.shield = True
+        await connection.close()
+    if scope.cancelled_caught:
+        with trio.move_on_after(CLOSE_SECONDS) as scope, suppress(BaseLibp2pError, OSError):
+            scope.shield = True
+            await _raw(connection.muxed_conn).close()
+            await connection._cleanup()
 
 
 def heard_at(muxed: Any) -> float:

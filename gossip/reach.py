@@ -22,9 +22,9 @@ from multiaddr import Multiaddr
 
 from gossip.circuit import HOP, end, opened, raw, split, tell, told
 from gossip.gate import Budgets, Door
-from gossip.overrides import own_host, relayed
+from gossip.overrides import hang_up, own_host, relayed
 from gossip.punch import Spot, follow, lead, own_spot, punch, seen_at
-from gossip.transport import CIRCUIT, CLOSE_SECONDS, ConnectError, fits, peer_of
+from gossip.transport import CIRCUIT, ConnectError, fits, peer_of
 from protocol.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
@@ -274,12 +274,9 @@ class Reach:
         return any(not one.is_closed and not relayed(one.muxed_conn) for one in some)
 
     async def _hang_up(self, peer: str) -> None:
-        with trio.move_on_after(CLOSE_SECONDS) as scope:
-            scope.shield = True
-            for one in list(self._network.get_connections(ID.from_base58(peer))):
-                if relayed(one.muxed_conn):
-                    with suppress(BaseLibp2pError, OSError):
-                        await one.close()
+        for one in list(self._network.get_connections(ID.from_base58(peer))):
+            if relayed(one.muxed_conn):
+                await hang_up(one)
 
 
 def _socket(found: trio.SocketStream, *, initiator: bool) -> RawConnection:

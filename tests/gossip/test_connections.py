@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import trio
+from libp2p.peer.id import ID
 
-from gossip.libp2p_transport import open_transport
+from gossip import overrides
+from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.transport import ConnectError
 from tests.gossip.members import identity
 from tests.waiting import until
@@ -46,3 +48,49 @@ async def test_nothing_is_kept_of_whom_we_dialed_when_it_has_gone() -> None:
         await one.disconnect(two.peer_id)
         await until(lambda: not two._dialed)
         assert not two.peers()
+
+
+def connection(node: Libp2pTransport, peer: Libp2pTransport) -> Any:
+    """The one connection of a node with a peer."""
+    (one,) = node._network.get_connections(ID.from_base58(peer.peer_id))
+    return one
+
+
+async def test_who_dials_again_while_it_is_parted_from_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream forgets all connections of a peer when it has closed some: the new one stays, and nobody knows of it."""
+    async with open_transport(identity(1), [LOCAL]) as one, open_transport(identity(2)) as two:
+        await two.connect(one.addresses()[0])
+        await until(lambda: one.peers() == [two.peer_id])
+        old, back = connection(one, two), trio.Event()
+        close = old.close
+
+        async def close_and_wait() -> None:
+            await close()
+            await back.wait()
+
+        monkeypatch.setattr(old, "close", close_and_wait)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.disconnect, two.peer_id)
+            await until(lambda: not one.peers() and not two._network.get_connections_map())
+            await two.connect(one.addresses()[0])
+            await until(lambda: one.peers() == [two.peer_id])
+            back.set()
+        assert one.peers() == [two.peer_id]
+        await one.disconnect(two.peer_id)
+        await until(lambda: not two.peers())
+
+
+async def test_who_takes_no_last_word_is_hung_up_on_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream waits for it, and where that has a limit, leaves a connection that is served on and that nobody sees."""
+    monkeypatch.setattr(overrides, "CLOSE_SECONDS", 0.2)
+    async with open_transport(identity(1), [LOCAL]) as one, open_transport(identity(2)) as two:
+        await two.connect(one.addresses()[0])
+        await until(lambda: one.peers() == [two.peer_id])
+
+        async def wait(data: bytes) -> None:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(overrides._raw(connection(one, two).muxed_conn).stream, "write", wait)
+        await one.disconnect(two.peer_id)
+        assert not one._network.get_connections_map()
+        await until(lambda: not two.peers())
