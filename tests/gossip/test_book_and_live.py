@@ -11,6 +11,7 @@ from gossip.gate import BURST, FORWARDED_BURST, MAX_EPHEMERAL_BYTES, SHUT_OUT_MS
 from gossip.live import (
     CLAIMS_A_SECOND,
     CLAIMS_AN_AUTHOR,
+    MAX_AUTHORS,
     MAX_CLAIMS,
     MISSED,
     PRESENCE_SECONDS,
@@ -113,6 +114,15 @@ def test_presence_slows_down_as_the_swarm_grows() -> None:
     for number in range(2, 202):
         live.hear(presence(number, clock.now_ms))
     assert live.interval == 200 / PRESENCES_A_SECOND
+
+
+def test_a_flood_of_keys_does_not_silence_a_swarm() -> None:
+    """A presence is still passed on when the next one comes."""
+    clock = Clock()
+    live = Live(identity(1).public_key, clock)
+    for number in range(2, 2 + MAX_AUTHORS + 10):
+        live.hear(presence(number, clock.now_ms))
+    assert live.interval <= STALE_MS / 1000 / 2
 
 
 def test_who_is_silent_is_gone_and_an_old_presence_does_not_bring_it_back() -> None:

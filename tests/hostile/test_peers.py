@@ -20,7 +20,7 @@ from gossip.hello import HELLO, PROGRAM, fetch_program
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.overrides import MOST_STREAMS
 from gossip.present import PRESENT
-from gossip.swarm import MOST_SESSIONS
+from gossip.slots import MOST_SESSIONS
 from gossip.sync import SYNC
 from gossip.transport import MAX_MESSAGE_BYTES, ConnectError
 from protocol.errors import RemoteProtocolError
