@@ -288,6 +288,9 @@ class Libp2pTransport:
             info = info_from_p2p_addr(address)
             self._network.unblock_peer(info.peer_id)  # a dial that failed bars the peer for a minute
             self._network.peerstore.clear_addrs(info.peer_id)  # it would dial another address that it knows
+            for one in list(self._network.get_connections(info.peer_id)):
+                if one.is_closed:
+                    self._network.remove_conn(one)  # it would take it for one that is here
             try:
                 await self._host.connect(info)
             except BaseLibp2pError:

@@ -71,13 +71,33 @@ async def test_who_dials_again_while_it_is_parted_from_is_seen(monkeypatch: pyte
         monkeypatch.setattr(old, "close", close_and_wait)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one.disconnect, two.peer_id)
-            await until(lambda: not one.peers() and not two._network.get_connections_map())
+            await until(lambda: not one.peers() and not two.peers())
             await two.connect(one.addresses()[0])
             await until(lambda: one.peers() == [two.peer_id])
             back.set()
         assert one.peers() == [two.peer_id]
         await one.disconnect(two.peer_id)
         await until(lambda: not two.peers())
+
+
+async def test_who_hung_up_is_dialed_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream takes a connection that has ended for one that is there, until all of it is cleared away."""
+    async with open_transport(identity(1), [LOCAL]) as one, open_transport(identity(2)) as two:
+        await two.connect(one.addresses()[0])
+        await until(lambda: one.peers() == [two.peer_id])
+        old, dialed = connection(two, one), trio.Event()
+        clean_up = old._cleanup
+
+        async def wait_and_clean_up() -> None:
+            await dialed.wait()
+            await clean_up()
+
+        monkeypatch.setattr(old, "_cleanup", wait_and_clean_up)
+        await one.disconnect(two.peer_id)
+        await until(lambda: not two.peers())
+        await two.connect(one.addresses()[0])
+        assert two.peers() == [one.peer_id]
+        dialed.set()
 
 
 async def test_who_takes_no_last_word_is_hung_up_on_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
