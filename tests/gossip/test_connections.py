@@ -11,9 +11,8 @@ from gossip import overrides
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.transport import ConnectError
 from tests.gossip.members import identity
+from tests.gossip.nodes import LOCAL
 from tests.waiting import until
-
-LOCAL = "/ip4/127.0.0.1/tcp/0"
 
 
 async def test_a_dial_that_fails_beside_another_of_the_same_peer_takes_nothing_from_it(

@@ -26,7 +26,7 @@ from gossip.transport import MAX_MESSAGE_BYTES, ConnectError
 from protocol.errors import RemoteProtocolError
 from protocol.records import Note, Record, seal
 from tests.gossip.members import SWARM_ID, Member, identity, real_ms
-from tests.gossip.test_swarm import ask_for_all
+from tests.gossip.test_parting import ask_for_all
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
