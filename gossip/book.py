@@ -40,6 +40,7 @@ class AddressBook:
     rng: random.Random
     _known: dict[str, _Entry] = field(default_factory=dict)
     _heard: OrderedDict[str, _Entry] = field(default_factory=OrderedDict)
+    _trying: set[str] = field(default_factory=set)
 
     def keep(self, addresses: Iterable[str]) -> None:
         """Addresses given by the user or remembered. Those without a peer id are left out."""
@@ -76,24 +77,25 @@ class AddressBook:
         self._heard.pop(peer, None)
 
     def candidate(self, connected: Collection[str], now: float) -> str | None:
-        """An address to dial now, of a peer that we are not connected to; drawn at random. It is not given
-        again for a while, so several may ask.
+        """An address to dial now, of a peer that we are not connected to; drawn at random. None of that peer is given
+        again until it was ``tried``, so several may ask.
         """
         due = [
             (peer, entry)
             for book in (self._known, self._heard)
             for peer, entry in book.items()
-            if entry.due <= now and peer not in connected and peer != self.me
+            if entry.due <= now and peer not in connected and peer not in self._trying and peer != self.me
         ]
         if not due:
             return None
-        _, entry = self.rng.choice(due)
-        entry.due = now + entry.wait
+        peer, entry = self.rng.choice(due)
+        self._trying.add(peer)
         entry.turn += 1
         return entry.addresses[entry.turn % len(entry.addresses) - 1]
 
     def tried(self, address: str, reached: bool, now: float) -> None:
         """Note what came of a dial."""
+        self._trying.discard(peer_of(address))
         for book in (self._known, self._heard):
             entry = book.get(peer_of(address))
             if entry is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import trio
 from libp2p.exceptions import BaseLibp2pError
 
+from gossip.overrides import finish
 from protocol.errors import RemoteProtocolError
 
 #: ``read_exactly`` gives up after 101 reads, and one large write holds the connection: so in pieces.
@@ -45,7 +46,7 @@ class Libp2pStream:
 
     async def aclose(self) -> None:
         with suppress(BaseLibp2pError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._stream.close()
+            await finish(self._stream)
 
     async def _fill(self, size: int) -> None:
         while len(self._read) < size:

@@ -4,7 +4,6 @@ Runs under trio alone and as a guest of another loop. The settings that are not 
 """
 
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -35,10 +34,12 @@ from gossip.frames import Libp2pStream
 from gossip.gate import Door
 from gossip.overrides import (
     SafePubsub,
+    bound_buffers,
     dial_nobody,
     end_inbound,
     guard_handshakes,
     guard_streams,
+    hang_up,
     heard_at,
     host_at,
     keep_known,
@@ -80,9 +81,6 @@ HEARTBEAT_SECONDS = 1
 BACK_OFF_SECONDS = 10
 #: More than a node needs to be well connected, few enough for a small machine.
 MAX_CONNECTIONS = 200
-
-#: Streams of one peer that are served at a time; a node opens a handful, and each may hold a frame in memory.
-MOST_STREAMS = 32
 
 
 @asynccontextmanager
@@ -159,6 +157,7 @@ def _host(identity: Identity, key: bytes | None, door: Door) -> Any:
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # when to try again is the address book's to say
     guard_streams(host)
+    bound_buffers(host.get_network())
     guard_handshakes(host.get_network())
     keep_private(host.get_network(), key, door)
     end_inbound(host.get_network(), door)
@@ -186,9 +185,9 @@ class Libp2pTransport:
         self._announce = list(announce)
         self._door = door
         self._dialed: dict[str, str] = {}
-        self._serving: Counter[str] = Counter()
+        self._dialing: set[str] = set()
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
-        self._network.register_notifee(_Arrivals(self._arrived))
+        self._network.register_notifee(_Arrivals(self._arrived, self._forget_dialed))
         self._relay = Relay(host, door)
         self._reach = Reach(host, door, self.peer_address, listens=listens, announces=bool(announce))
         if listens:
@@ -251,22 +250,33 @@ class Libp2pTransport:
             raise ConnectError(f"{address}: that is this node's own address")
         if not self._door.allows(peer):
             raise ConnectError(f"{address}: it is not among the peers that are allowed here: --allow {peer}")
-        parsed = parse_dial(address)
         if peer not in self.peers():
-            self._dialed[peer] = address  # before its arrival is told
-            relay, _ = split(address)
-            limit = CALL_SECONDS if relay else DIAL_SECONDS
-            try:
-                with trio.fail_after(limit):
-                    await (self._call(address, relay) if relay else self._dial(await resolve(parsed)))
-            except trio.TooSlowError:
-                raise ConnectError(f"{address}: cannot reach it within {limit:g} seconds") from None
-            except (BaseLibp2pError, OSError) as error:
-                raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
-            finally:
-                if peer not in self.peers():
-                    self._dialed.pop(peer, None)
+            await self._reach_out(peer, address)
         return peer
+
+    async def _reach_out(self, peer: str, address: str) -> None:
+        """One dial of a peer at a time: of two, each would take where the other's connection was dialed for its own."""
+        targets, (relay, _) = parse_dial(address), split(address)
+        if peer in self._dialing:
+            raise ConnectError(f"{address}: it is being dialed already")
+        self._dialing.add(peer)
+        self._dialed[peer] = address  # before its arrival is told
+        limit = CALL_SECONDS if relay else DIAL_SECONDS
+        try:
+            with trio.fail_after(limit):
+                await (self._call(address, relay) if relay else self._dial(await resolve(targets)))
+        except trio.TooSlowError:
+            raise ConnectError(f"{address}: cannot reach it within {limit:g} seconds") from None
+        except (BaseLibp2pError, OSError) as error:
+            raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
+        finally:
+            self._dialing.remove(peer)
+            self._forget_dialed(peer)
+
+    def _forget_dialed(self, peer: str) -> None:
+        """Where we dialed a peer, unless it is here or is being dialed again."""
+        if peer not in self._dialing and peer not in self.peers():
+            self._dialed.pop(peer, None)
 
     async def _call(self, address: str, relay: str) -> None:
         await self.connect(relay)
@@ -278,6 +288,9 @@ class Libp2pTransport:
             info = info_from_p2p_addr(address)
             self._network.unblock_peer(info.peer_id)  # a dial that failed bars the peer for a minute
             self._network.peerstore.clear_addrs(info.peer_id)  # it would dial another address that it knows
+            for one in list(self._network.get_connections(info.peer_id)):
+                if one.is_closed:
+                    self._network.remove_conn(one)  # it would take it for one that is here
             try:
                 await self._host.connect(info)
             except BaseLibp2pError:
@@ -287,9 +300,10 @@ class Libp2pTransport:
                 return
 
     async def disconnect(self, peer: str) -> None:
-        with trio.move_on_after(CLOSE_SECONDS) as scope:
-            scope.shield = True
-            await self._host.disconnect(ID.from_base58(peer))
+        """What is here now: who comes again at once is met again."""
+        async with trio.open_nursery() as nursery:
+            for connection in list(self._network.get_connections(ID.from_base58(peer))):
+                nursery.start_soon(hang_up, connection)
 
     async def subscribe(self, topic: str, validator: Validator) -> Inbox:
         if topic in self._pubsub.topic_validators:
@@ -312,7 +326,13 @@ class Libp2pTransport:
         self._relay.admits = admits
 
     def handle(self, protocol: str, handler: Handler) -> None:
-        self._serve(protocol, lambda stream: serve(handler, Libp2pStream(stream)))
+        async def serve_one(stream: Any) -> None:
+            if relayed(stream.muxed_conn):  # a circuit is there to find a direct way
+                await stream.reset()
+            else:
+                await serve(handler, Libp2pStream(stream))
+
+        self._host.set_stream_handler(TProtocol(protocol), serve_one)
 
     def _serve_calls(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
         async def serve_one(stream: Any) -> None:
@@ -321,22 +341,6 @@ class Libp2pTransport:
             except RemoteProtocolError as error:
                 self._door.refuse_words(str(stream.muxed_conn.peer_id), error.reason)
                 raise
-
-        self._serve(protocol, serve_one)
-
-    def _serve(self, protocol: str, act: Callable[[Any], Awaitable[None]]) -> None:
-        async def serve_one(stream: Any) -> None:
-            peer = str(stream.muxed_conn.peer_id)
-            if self._serving[peer] >= MOST_STREAMS:
-                await stream.reset()
-                return
-            self._serving[peer] += 1
-            try:
-                await act(stream)
-            finally:
-                self._serving[peer] -= 1
-                if not self._serving[peer]:
-                    del self._serving[peer]
 
         self._host.set_stream_handler(TProtocol(protocol), serve_one)
 
@@ -358,8 +362,9 @@ def _is_here(connection: Any) -> bool:
 class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
     """Tells of connections; what it leaves lying is found by looking at ``peers``."""
 
-    def __init__(self, arrived: trio.MemorySendChannel[str]) -> None:
+    def __init__(self, arrived: trio.MemorySendChannel[str], gone: Callable[[str], None]) -> None:
         self._arrived = arrived
+        self._gone = gone
 
     async def connected(self, network: Any, conn: Any) -> None:
         if relayed(conn.muxed_conn):
@@ -367,7 +372,9 @@ class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
         with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             self._arrived.send_nowait(str(conn.muxed_conn.peer_id))
 
-    async def disconnected(self, network: Any, conn: Any) -> None: ...
+    async def disconnected(self, network: Any, conn: Any) -> None:
+        self._gone(str(conn.muxed_conn.peer_id))
+
     async def opened_stream(self, network: Any, stream: Any) -> None: ...
     async def closed_stream(self, network: Any, stream: Any) -> None: ...
     async def listen(self, network: Any, multiaddr: Any) -> None: ...

@@ -10,6 +10,9 @@ from protocol.records import Claim, Presence, Record, Result
 #: ``PRESENCES_A_SECOND``: the cost of presence to a node does not grow with the swarm.
 PRESENCE_SECONDS = 20.0
 PRESENCES_A_SECOND = 1.0
+#: Keys are soon made, and each counts as a node for a while: whatever they are, presences come twice as often as they
+#: get too old to be passed on (``gate.STALE_MS``). 2,000 real nodes cost each other seven a second.
+MOST_PRESENCE_SECONDS = 300.0
 #: Claims of all nodes together: where more would come, each node tells of some of its own only.
 CLAIMS_A_SECOND = 2.0
 #: Results that nothing depends on, of all nodes together, in gossip: proposers learn from what others have just tried,
@@ -86,7 +89,7 @@ class Live:
     @property
     def interval(self) -> float:
         """Seconds between two presences of one node."""
-        return max(PRESENCE_SECONDS, len(self._heard) / PRESENCES_A_SECOND)
+        return min(MOST_PRESENCE_SECONDS, max(PRESENCE_SECONDS, len(self._heard) / PRESENCES_A_SECOND))
 
     @property
     def _lately_ms(self) -> int:

@@ -5,10 +5,13 @@ on another one read this file against the new source first (tests/gossip/test_tr
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
+import trio
 from libp2p.connection_types import ConnectionType
 from libp2p.exceptions import BaseLibp2pError, ParseError
 from libp2p.io.exceptions import IOException
@@ -16,12 +19,13 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.exceptions import MuxerUpgradeFailure, SecurityUpgradeFailure
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from gossip.gate import Door
 from gossip.private import CheckedConnection
-from gossip.transport import LOOPBACK
+from gossip.transport import CLOSE_SECONDS, LOOPBACK
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +33,14 @@ log = logging.getLogger(__name__)
 OUTBOX = 512
 #: A word in the choice of a protocol: the name of one is some tens of bytes.
 MOST_WORD_BYTES = 1024
+#: Streams that one peer has open here at a time, from its first word on; a node opens a handful, and each may hold a
+#: frame in memory.
+MOST_STREAMS = 32
+#: What the window of a stream grows to. 16 MiB upstream: a few streams of each peer would fill any memory.
+WINDOW_BYTES = 1024 * 1024
+#: What waits to be read on all streams of one connection together. Who keeps to the windows would have to fill four
+#: streams that nobody reads, and ours are read as long as they are open.
+MOST_WAITING_BYTES = 4 * WINDOW_BYTES
 
 Deliver = Callable[[Any, Any], bool]
 
@@ -62,7 +74,12 @@ class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types
             log.info("a message by %s failed: %r", msg_forwarder, error)
 
     async def stream_handler(self, stream: Any) -> None:
-        """Upstream: bytes that are no protobuf raise through the connection's nursery and end the host."""
+        """Upstream: bytes that are no protobuf raise through the connection's nursery and end the host. And it hears
+        whatever connection a peer gossips through, circuits among them.
+        """
+        if relayed(stream.muxed_conn):
+            await stream.reset()
+            return
         try:
             await super().stream_handler(stream)
         except Exception as error:
@@ -91,21 +108,83 @@ class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types
 
 
 def guard_streams(host: Any) -> None:
-    """Let no stream handler raise.
+    """Let no stream handler raise, no peer have more streams than it needs, and none be kept that is served.
 
     Upstream: an exception in one, ours or its own (a peer that garbles the choice of a protocol), goes
-    through the connection's nursery and ends the host.
+    through the connection's nursery and ends the host. And whoever opens streams has a task for each, without end.
     """
     original = host._swarm_stream_handler
+    serving: Counter[Any] = Counter()
 
     async def handle(stream: Any) -> None:
+        peer = stream.muxed_conn.peer_id
+        serving[peer] += 1
         try:
-            await original(stream)
+            if serving[peer] > MOST_STREAMS:
+                await stream.reset()
+            else:
+                await original(stream)
         except Exception as error:
-            log.info("a stream by %s failed: %r", stream.muxed_conn.peer_id, error)
+            log.info("a stream by %s failed: %r", peer, error)
             await stream.reset()
+        finally:
+            serving[peer] -= 1
+            if not serving[peer]:
+                del serving[peer]
+            await _forget(stream)
 
     host.get_network().set_stream_handler(handle)
+
+
+async def finish(stream: Any) -> None:
+    """Close a stream of which we read no more. What we wrote still arrives: the other side is not told of more."""
+    try:
+        await stream.close()
+    finally:
+        await _forget(stream)
+
+
+async def _forget(stream: Any) -> None:
+    """Drop what came on a stream, and what comes yet.
+
+    Upstream: a stream that the other side never ends is kept for as long as its connection, with all that comes on it.
+    What comes on one that is not known is dropped.
+    """
+    muxed = stream.muxed_stream
+    with trio.move_on_after(CLOSE_SECONDS) as scope:
+        scope.shield = True
+        async with muxed.conn.streams_lock:
+            known = muxed.conn.streams.get(muxed.stream_id) is muxed  # the number may be another's by now
+            if known:
+                muxed.conn.stream_buffers[muxed.stream_id].clear()
+            muxed.conn._finalize_stream_locked(muxed, fully_closed=known)
+
+
+#: Both what windows grow to and what a frame may have.
+yamux.MAX_WINDOW_SIZE = WINDOW_BYTES
+
+
+def bound_buffers(network: Any) -> None:
+    """Hang up on who sends far more than its windows allow.
+
+    Upstream: that is noted in the log, and kept.
+    """
+    agree_on_muxer = network.upgrader.upgrade_connection
+
+    async def upgrade_connection(connection: Any, peer_id: Any) -> Any:
+        muxed = await agree_on_muxer(connection, peer_id)
+        read = muxed._read_data_body
+
+        async def read_within_bounds(length: int) -> Any:
+            if sum(map(len, muxed.stream_buffers.values())) + length > MOST_WAITING_BYTES:
+                log.info("%s sends more than its windows allow", peer_id)
+                raise trio.TooSlowError  # the one error that ends the connection
+            return await read(length)
+
+        muxed._read_data_body = read_within_bounds
+        return muxed
+
+    network.upgrader.upgrade_connection = upgrade_connection
 
 
 async def _read_word(self: Any) -> str:
@@ -264,6 +343,22 @@ async def reset(stream: Any) -> None:
     if reading is not None:
         reading.set()  # before the end: who is woken later would put its own event back, for ever
     await stream.reset()
+
+
+async def hang_up(connection: Any) -> None:
+    """End a connection, and tell that it has ended.
+
+    Upstream: a peer that takes nothing any more is waited for, to take the last word; where that is given up, its
+    connection is served on and nobody sees it. And a peer that dials again meanwhile is forgotten with its old ones.
+    """
+    with trio.move_on_after(CLOSE_SECONDS) as scope, suppress(BaseLibp2pError, OSError):
+        scope.shield = True
+        await connection.close()
+    if scope.cancelled_caught:
+        with trio.move_on_after(CLOSE_SECONDS) as scope, suppress(BaseLibp2pError, OSError):
+            scope.shield = True
+            await _raw(connection.muxed_conn).close()
+            await connection._cleanup()
 
 
 def heard_at(muxed: Any) -> float:

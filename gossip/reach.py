@@ -22,9 +22,9 @@ from multiaddr import Multiaddr
 
 from gossip.circuit import HOP, end, opened, raw, split, tell, told
 from gossip.gate import Budgets, Door
-from gossip.overrides import own_host, relayed
+from gossip.overrides import hang_up, own_host, relayed
 from gossip.punch import Spot, follow, lead, own_spot, punch, seen_at
-from gossip.transport import CIRCUIT, CLOSE_SECONDS, ConnectError, fits, peer_of
+from gossip.transport import CIRCUIT, ConnectError, fits, peer_of
 from protocol.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ RELAYS = 2
 LOOK_SECONDS = 5.0
 #: A peer that would not be our relay: it may not have heard of us yet.
 ASK_AGAIN_SECONDS = 20.0
-#: Half of the time that a relay gives, so that an answer that is lost costs no reservation.
+#: Half of the time that a relay gives, so that an answer that is lost costs no reservation: it is asked again while the
+#: other half lasts.
 RENEW_SECONDS = 1800.0
 #: Calls of others that are answered at a time, each over within a minute: so many by each relay, and one of a caller.
 CALLS_OF_A_RELAY = 4
@@ -44,7 +45,7 @@ CALLS_OF_A_RELAY = 4
 RELAYED_A_SECOND, RELAYED_BURST = 0.2, 32.0
 #: Of one caller: one through whose NAT no way is found calls twice an hour.
 CALLED_A_SECOND, CALLED_BURST = 1 / 60, 6.0
-#: From the end of the handshake to the moment that both dial.
+#: To the moment that both dial: for who is called from its answer on, for who calls from the end of the handshake.
 AGREE_SECONDS = 10.0
 #: Where both NATs let nothing through, they will not soon.
 NO_WAY_SECONDS = 1800.0
@@ -55,9 +56,9 @@ _STATUS = {number: name for name, number in pb.Status.items()}
 
 @dataclass
 class _Call:
-    """One of ours that is under way: where we shall be, and then where the other will be."""
+    """One of ours that is under way: where we shall be, as soon as we know, and then where the other will be."""
 
-    own: Spot
+    own: Spot | None = None
     far: Spot | None = None
     agreed: trio.Event = field(default_factory=trio.Event)
 
@@ -92,7 +93,7 @@ class Reach:
         """Until cancelled, keep some reservations where we need them."""
         while not self._announces:
             now = trio.current_time()
-            self._relays = {peer: held for peer, held in self._relays.items() if self._direct(peer)}
+            self._relays = {peer: held for peer, held in self._relays.items() if self._holds(peer, now)}
             self._asked = {peer: due for peer, due in self._asked.items() if due > now and self._direct(peer)}
             for peer in self._due(now):
                 await self._reserve(peer)
@@ -100,10 +101,15 @@ class Reach:
 
     def _due(self, now: float) -> list[str]:
         """Whom to ask: for a longer reservation, or for one more."""
-        renewed = [peer for peer, (_, due) in self._relays.items() if due <= now]
+        renewed = [peer for peer, (_, due) in self._relays.items() if due <= now and peer not in self._asked]
         others = [peer for peer in map(str, self._network.get_connections_map()) if peer not in self._relays]
         able = [peer for peer in others if peer not in self._asked and self._relay_address(peer) is not None]
         return [*renewed, *able[: max(0, RELAYS - len(self._relays))]]
+
+    def _holds(self, peer: str, now: float) -> bool:
+        """Whether a reservation with a peer still stands."""
+        _, due = self._relays[peer]
+        return self._direct(peer) and now < due + RENEW_SECONDS
 
     def _relay_address(self, peer: str) -> str | None:
         """Where others can dial a peer: that we did says that it can be done. None where a circuit there, with our id,
@@ -116,15 +122,17 @@ class Reach:
 
     async def _reserve(self, peer: str) -> None:
         self._asked[peer] = trio.current_time() + ASK_AGAIN_SECONDS
-        self._relays.pop(peer, None)
         address = self._relay_address(peer)
         if address is None or (self._listens and not await self._behind_nat(peer)):
+            self._relays.pop(peer, None)
             return
-        with suppress(RemoteProtocolError):
+        with suppress(RemoteProtocolError):  # it says nothing: what we have of it stands
             stream, status = await self._ask(peer, pb.HopMessage(type=pb.HopMessage.RESERVE))
             await end(stream)
             if status == pb.OK:
                 self._relays[peer] = (address, trio.current_time() + RENEW_SECONDS)
+            else:
+                self._relays.pop(peer, None)
 
     async def _behind_nat(self, peer: str) -> bool:
         """Whether a peer sees us elsewhere than where we are; if not, it is not asked again."""
@@ -160,13 +168,14 @@ class Reach:
             raise ConnectError(f"{address}: no way was found through its NAT and ours a short time ago")
         if peer in self._calls or peer in self._answering:
             raise ConnectError(f"{address}: it is being called already, or calls us")
+        call = self._calls[peer] = _Call()  # at once, or another would begin meanwhile
         try:
-            call = self._calls[peer] = _Call(await own_spot(self._host, peer_of(relay)))
+            call.own = await own_spot(self._host, peer_of(relay))
             await self._call(address, peer_of(relay), peer, call)
         except RemoteProtocolError as error:
             raise ConnectError(f"{address}: cannot reach it through its relay: {error}") from None
         finally:
-            self._calls.pop(peer, None)
+            del self._calls[peer]
 
     async def _call(self, address: str, relay: str, peer: str, call: _Call) -> None:
         there = pb.PeerId(id=ID.from_base58(peer).to_bytes())
@@ -178,7 +187,7 @@ class Reach:
             await self._network.upgrade_outbound_raw_conn(circuit, ID.from_base58(peer))
             with trio.move_on_after(AGREE_SECONDS):
                 await call.agreed.wait()
-            found = None if call.far is None else await punch(call.own, call.far, listen=False)
+            found = None if call.own is None or call.far is None else await punch(call.own, call.far, listen=False)
         finally:
             await self._hang_up(peer)
             await circuit.close()
@@ -194,7 +203,7 @@ class Reach:
     async def answer_punch(self, stream: Any) -> None:
         """The peer that we call agrees with us on a moment. Raises RemoteProtocolError."""
         call = self._calls.get(str(stream.muxed_conn.peer_id))
-        if call is None or not relayed(stream.muxed_conn):
+        if call is None or call.own is None or not relayed(stream.muxed_conn):
             await end(stream)
             return
         call.far = await follow(stream, call.own)
@@ -216,8 +225,7 @@ class Reach:
         self._answering[caller] = relay
         try:
             await tell(stream, pb.StopMessage(type=pb.StopMessage.STATUS, status=pb.OK))
-            own = await own_spot(self._host, relay)
-            found = await self._punch_with(stream, caller, own)
+            found = await self._punch_with(stream, caller, relay)
         finally:
             del self._answering[caller]
         if found is not None:
@@ -240,15 +248,16 @@ class Reach:
         by_relay = [*self._answering.values()].count(relay)
         if caller in self._answering or by_relay >= CALLS_OF_A_RELAY:
             return "calls enough are being answered"
-        if not (self._by_relay.spend(relay, now_ms) and self._by_caller.spend(caller, now_ms)):
-            return "too many calls"
+        if not (self._by_caller.spend(caller, now_ms) and self._by_relay.spend(relay, now_ms)):
+            return "too many calls"  # one caller's, or all that its relay may put through, of which they cost nothing
         return ""
 
-    async def _punch_with(self, stream: Any, caller: str, own: Spot) -> trio.SocketStream | None:
+    async def _punch_with(self, stream: Any, caller: str, relay: str) -> trio.SocketStream | None:
         address = f"/p2p/{self._me}{CIRCUIT}/p2p/{caller}"
         circuit = raw(stream, address, initiator=False)
         try:
             with trio.fail_after(AGREE_SECONDS):
+                own = await own_spot(self._host, relay)
                 await self._network.upgrade_inbound_raw_conn(circuit, Multiaddr(address))
                 far = await lead(self._host, caller, own)
             return await punch(own, far, listen=True)
@@ -265,12 +274,9 @@ class Reach:
         return any(not one.is_closed and not relayed(one.muxed_conn) for one in some)
 
     async def _hang_up(self, peer: str) -> None:
-        with trio.move_on_after(CLOSE_SECONDS) as scope:
-            scope.shield = True
-            for one in list(self._network.get_connections(ID.from_base58(peer))):
-                if relayed(one.muxed_conn):
-                    with suppress(BaseLibp2pError, OSError):
-                        await one.close()
+        for one in list(self._network.get_connections(ID.from_base58(peer))):
+            if relayed(one.muxed_conn):
+                await hang_up(one)
 
 
 def _socket(found: trio.SocketStream, *, initiator: bool) -> RawConnection:

@@ -23,6 +23,7 @@ from gossip.hello import conversation, serve_hello
 from gossip.live import CLAIMS_A_SECOND, RESULTS_A_SECOND, Live
 from gossip.meter import ANSWERED, ASKED, BY_GOSSIP, BY_SYNC, Meter, Unmetered, metered
 from gossip.present import PRESENT, SETTLED_SECONDS, Presences
+from gossip.slots import Slots
 from gossip.sync import SYNC, Answerer, Asker, Held, Take
 from gossip.transport import ConnectError, Inbox, Stream, Transport
 from protocol.errors import RemoteProtocolError
@@ -38,8 +39,6 @@ SESSION_SECONDS = 600.0
 #: A session that is cut off there has been of use if it brought so many new records: one a second, where each takes
 #: some hundred bytes. A peer whose sessions are of none is parted from, as it keeps others from being asked.
 LEAST_RECORDS = 600
-#: Sessions that are answered at a time; others ask again a little later.
-MOST_SESSIONS = 8
 #: Syncs that wait for their turn; more peers than that are asked by the minute.
 MOST_WAITING = 64
 #: Between two syncs for records whose parent is missing: the one that runs may bring the others' parents too.
@@ -110,8 +109,7 @@ class Swarm:
             transport, self._gate, self._live, self._book, lambda: seal(identity, swarm_id, presence()),
             self.publish, rng,
         )  # fmt: skip
-        self._sessions = trio.CapacityLimiter(MOST_SESSIONS)
-        self._served: set[str] = set()
+        self._served = Slots()
         self._to_sync, self._syncs = trio.open_memory_channel[str](MOST_WAITING)
         self._waiting: set[str] = set()
         self._failed: dict[str, int] = {}
@@ -312,24 +310,21 @@ class Swarm:
         return served
 
     async def _answer_sync(self, stream: Stream) -> None:
-        """One session of each peer, or a few peers would hold all."""
         peer = stream.peer
-        if peer in self._served or not self._sessions.available_tokens:
-            await wire.say(stream, "busy")
-            return
-        self._sessions.acquire_on_behalf_of_nowait(stream)
-        self._served.add(peer)
+        with self._served.taken(peer, self._transport.host(peer)) as taken:
+            if not taken:
+                await wire.say(stream, "busy")
+            elif not self._gate.shuts_out(peer):
+                await self._answer(stream, peer)
+
+    async def _answer(self, stream: Stream, peer: str) -> None:
         try:
-            if not self._gate.shuts_out(peer):
-                with trio.move_on_after(SESSION_SECONDS), metered(self._meter, ANSWERED, stream) as counted:
-                    taker = self._taker(peer)
-                    await Answerer(counted, self._held, self._swarm_id, taker, self._gate.refused).run()
+            with trio.move_on_after(SESSION_SECONDS), metered(self._meter, ANSWERED, stream) as counted:
+                taker = self._taker(peer)
+                await Answerer(counted, self._held, self._swarm_id, taker, self._gate.refused).run()
         except RemoteProtocolError as error:
             log.debug("sync by %s: %s", peer, error)
             self._gate.reject(error, peer)
-        finally:
-            self._served.discard(peer)
-            self._sessions.release_on_behalf_of(stream)
 
     def _taker(self, peer: str) -> Take:
         return lambda data, wanted: self._take(data, wanted, peer)

@@ -95,6 +95,16 @@ async def test_disconnects_and_connects_again(world: World) -> None:
         await join(two, one)
 
 
+async def test_who_was_dialed_once_and_dials_now_was_not_dialed(world: World) -> None:
+    async with world.node(1) as one, world.node(2) as two:
+        await join(two, one)
+        await two.disconnect(one.peer_id)
+        await until(lambda: not one.peers() and not two.peers())
+        await join(one, two)
+        assert two.peer_address(one.peer_id) is None
+        assert one.peer_address(two.peer_id) == two.addresses()[0]
+
+
 async def test_says_in_one_line_why_it_cannot_connect(world: World) -> None:
     async with world.node(1) as one:
         there = one.addresses()[0].rpartition("/p2p/")[0]

@@ -8,7 +8,7 @@ import pytest
 from node.home import Home
 from node.journal import Journal
 from tests.e2e.kit import Json, Place, Running
-from tests.gossip.test_traps import free_port
+from tests.gossip.nodes import free_port
 from tests.programs.variants import NUMBERS
 from tests.waiting import until
 

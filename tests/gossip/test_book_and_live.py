@@ -11,6 +11,7 @@ from gossip.gate import BURST, FORWARDED_BURST, MAX_EPHEMERAL_BYTES, SHUT_OUT_MS
 from gossip.live import (
     CLAIMS_A_SECOND,
     CLAIMS_AN_AUTHOR,
+    MAX_AUTHORS,
     MAX_CLAIMS,
     MISSED,
     PRESENCE_SECONDS,
@@ -46,7 +47,7 @@ def test_a_failed_dial_is_repeated_later_and_later() -> None:
         while ours.candidate([], now) is None:
             now += 1.0
         waits.append(now - since)
-        ours._known[identity(2).peer_id].due = now  # looking for it counted as a dial
+        ours._trying.clear()  # looking for it counted as a dial
     assert waits[0] <= RETRY_SECONDS + 1
     assert MOST_RETRY_SECONDS / 2 <= waits[-1] <= MOST_RETRY_SECONDS + 1
 
@@ -54,7 +55,26 @@ def test_a_failed_dial_is_repeated_later_and_later() -> None:
 def test_all_addresses_of_a_peer_get_their_turn() -> None:
     ours = book()
     ours.hear(identity(2).peer_id, [at(2, host) for host in (1, 2, 3)])
-    assert {ours.candidate([], 1000.0 * turn) for turn in range(3)} == {at(2, host) for host in (1, 2, 3)}
+    given = []
+    for turn in range(3):
+        address = ours.candidate([], 1000.0 * turn)
+        assert address is not None
+        ours.tried(address, False, 1000.0 * turn)
+        given.append(address)
+    assert set(given) == {at(2, host) for host in (1, 2, 3)}
+
+
+def test_who_is_being_tried_is_nobodys_next_until_that_has_come_to_its_end() -> None:
+    """However long it takes (a call takes half a minute), and whatever is heard of the peer meanwhile."""
+    ours, peer = book(), identity(2).peer_id
+    ours.keep([at(2)])
+    ours.hear(peer, [at(2, 2)])
+    first = ours.candidate([], 0.0)
+    ours.hear(peer, [at(2, 3)])
+    assert first is not None
+    assert ours.candidate([], 1000.0) is None
+    ours.tried(first, False, 1000.0)
+    assert ours.candidate([], 2000.0) is not None
 
 
 def test_who_is_connected_or_is_us_is_not_dialed() -> None:
@@ -94,6 +114,15 @@ def test_presence_slows_down_as_the_swarm_grows() -> None:
     for number in range(2, 202):
         live.hear(presence(number, clock.now_ms))
     assert live.interval == 200 / PRESENCES_A_SECOND
+
+
+def test_a_flood_of_keys_does_not_silence_a_swarm() -> None:
+    """A presence is still passed on when the next one comes."""
+    clock = Clock()
+    live = Live(identity(1).public_key, clock)
+    for number in range(2, 2 + MAX_AUTHORS + 10):
+        live.hear(presence(number, clock.now_ms))
+    assert live.interval <= STALE_MS / 1000 / 2
 
 
 def test_who_is_silent_is_gone_and_an_old_presence_does_not_bring_it_back() -> None:

@@ -13,11 +13,12 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 from libp2p.relay.circuit_v2.pb.dcutr_pb2 import HolePunch
 from multiaddr import Multiaddr
 
-from gossip import punch, reach, swarm
-from gossip.circuit import split
+from gossip import circuit, punch, reach, swarm
+from gossip.circuit import HOP, split, tell, told
 from gossip.gate import Door
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.overrides import relayed
@@ -79,9 +80,9 @@ async def test_a_node_that_cannot_be_dialed_tells_of_its_circuit_while_it_has_on
 @pytest.mark.parametrize("key", [None, KEY], ids=["open", "private"])
 async def test_two_that_cannot_be_dialed_meet_and_need_the_relay_no_more(key: bytes | None) -> None:
     async with homes(key=key) as (public, one, other):
-        circuit = other.address
+        dialed = other.address
         await meet(one, other)
-        assert one.transport.peer_address(other.transport.peer_id) == circuit
+        assert one.transport.peer_address(other.transport.peer_id) == dialed
         assert one.transport.host(other.transport.peer_id) == "127.0.0.1", "it is direct"
         for home in (one, other):
             await home.transport.disconnect(public.transport.peer_id)
@@ -165,6 +166,77 @@ async def test_of_two_that_call_each_other_one_gets_through() -> None:
         nursery.start_soon(call, other, one.address)
         await until(lambda: one.transport.peer_id in other.transport.peers(), SECONDS)
         await until(lambda: other.transport.peer_id in one.transport.peers(), SECONDS)
+
+
+async def test_a_peer_is_called_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it is not yet known where we are to be expected."""
+    begun, refused = trio.Event(), trio.Event()
+
+    async def wait_and_look(*args: Any) -> Spot:
+        begun.set()
+        await refused.wait()
+        return await punch.own_spot(*args)
+
+    async with homes() as (_, one, other):
+        monkeypatch.setattr(reach, "own_spot", wait_and_look)
+        assert isinstance(one.transport, Libp2pTransport)
+        call = one.transport._reach.dial
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call, other.address)
+            await begun.wait()
+            with pytest.raises(ConnectError, match="being called already"), trio.fail_after(SECONDS):
+                await call(other.address)
+            refused.set()
+        assert other.transport.peer_id in one.transport.peers()
+
+
+async def test_a_reservation_stands_while_it_is_renewed_until_the_relay_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A relay that says nothing is asked again, and not all the time."""
+    monkeypatch.setattr(circuit, "ANSWER_SECONDS", 0.2)
+    asked: list[float] = []
+    refuses = trio.Event()
+
+    async def answer(stream: Any) -> None:
+        await told(stream, pb.HopMessage)
+        asked.append(trio.current_time())
+        if refuses.is_set():
+            await tell(stream, pb.HopMessage(type=pb.HopMessage.STATUS, status=pb.PERMISSION_DENIED))
+        else:
+            await trio.sleep_forever()
+
+    async with homes(1) as (public, home):
+        assert isinstance(public.transport, Libp2pTransport)
+        assert isinstance(home.transport, Libp2pTransport)
+        public.transport._host.set_stream_handler(HOP, answer)
+        monkeypatch.setattr(reach, "ASK_AGAIN_SECONDS", 1.0)
+        relays, own = home.transport._reach._relays, home.transport.addresses()
+        relays[public.transport.peer_id] = (public.address, trio.current_time())
+        told_of: set[tuple[str, ...]] = set()
+
+        def asked_twice() -> bool:
+            told_of.add(tuple(home.transport.addresses()))
+            return len(asked) >= 2
+
+        await until(asked_twice, SECONDS)
+        assert told_of == {tuple(own)}
+        assert asked[1] - asked[0] >= reach.ASK_AGAIN_SECONDS
+        refuses.set()
+        await until(lambda: not home.transport.addresses(), SECONDS)
+
+
+async def test_a_reservation_that_is_not_renewed_comes_to_its_end() -> None:
+    async def say_nothing(stream: Any) -> None:
+        await trio.sleep_forever()
+
+    async with homes(1) as (public, home):
+        assert isinstance(public.transport, Libp2pTransport)
+        assert isinstance(home.transport, Libp2pTransport)
+        public.transport._host.set_stream_handler(HOP, say_nothing)
+        long_ago = trio.current_time() - reach.RENEW_SECONDS
+        home.transport._reach._relays[public.transport.peer_id] = (public.address, long_ago)
+        await until(lambda: not home.transport.addresses(), SECONDS)
 
 
 async def test_who_lets_in_only_some_is_not_called_by_others() -> None:

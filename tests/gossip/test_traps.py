@@ -1,11 +1,12 @@
-"""What must hold of libp2p as we use it, each test for one trap of py-libp2p 0.8.1, measured or read."""
+"""What must hold of libp2p as we use it, each test for one trap of py-libp2p 0.8.1, measured or read.
+
+Of what peers garble there is more in tests/gossip/test_garbage.py, of streams in tests/gossip/test_streams.py.
+"""
 
 import asyncio
 import logging
-import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -14,169 +15,24 @@ import trio
 import trio.testing
 import uvloop
 from libp2p import new_host
-from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
-from libp2p.exceptions import BaseLibp2pError
-from libp2p.io.trio import TrioTCPStream
-from libp2p.network.connection.raw_connection import RawConnection
-from libp2p.network.stream.exceptions import StreamReset
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
-from libp2p.pubsub.pb import rpc_pb2
 from libp2p.relay.circuit_v2.dcutr import DCUtRProtocol
 from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID, CircuitV2Protocol
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
-from libp2p.utils import encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from gossip import overrides, punch
+from gossip import punch
 from gossip.circuit import HOP, opened, tell, told
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.transport import ConnectError, Stream
-from protocol.errors import RemoteProtocolError, UserError
+from protocol.errors import UserError
 from tests.gossip.members import Member, agree, identity, real_ms
+from tests.gossip.nodes import LOCAL, SECONDS, alive, anything, free_port, pair
 from tests.waiting import until
-
-LOCAL = "/ip4/127.0.0.1/tcp/0"
-MESHSUB = TProtocol("/meshsub/1.1.0")
-SECONDS = 10.0
-
-
-def anything(forwarder: str, data: bytes) -> bool:
-    return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@asynccontextmanager
-async def pair() -> AsyncIterator[tuple[Libp2pTransport, Libp2pTransport]]:
-    """Two connected nodes, the second of which dialed."""
-    async with open_transport(identity(1), [LOCAL]) as one, open_transport(identity(2)) as two:
-        await two.connect(one.addresses()[0])
-        yield one, two
-
-
-async def alive(node: Libp2pTransport) -> None:
-    """A stranger can connect to the node and is heard."""
-    inbox = await node.subscribe("alive", anything)
-    async with open_transport(identity(77)) as stranger:
-        await stranger.subscribe("alive", anything)
-        await stranger.connect(node.addresses()[0])
-        with trio.fail_after(SECONDS):
-            for number in range(100):
-                await stranger.publish("alive", b"%d" % number)
-                with trio.move_on_after(0.2):
-                    await inbox.receive()
-                    return
-    raise AssertionError("nothing was heard")
-
-
-def rpcs() -> dict[str, bytes]:
-    """What a hostile peer may write to a gossip stream."""
-    bad_sender = rpc_pb2.RPC()
-    message = bad_sender.publish.add(from_id=b"\xff" * 5, seqno=b"1", data=b"x", topicIDs=["bees"])
-    message.key, message.signature = b"\xff\xff", b"?"
-    no_fields = rpc_pb2.RPC()
-    no_fields.publish.add(topicIDs=["bees"])
-    controls = rpc_pb2.RPC()
-    controls.control.ihave.add(topicID="bees", messageIDs=[b"\xff\xfe", b"zz"])
-    controls.control.iwant.add(messageIDs=[b"\xff"])
-    controls.control.graft.add(topicID="bees")
-    controls.control.prune.add(topicID="bees", backoff=2**63)
-    record = rpc_pb2.RPC(senderRecord=b"\xff" * 40)
-    return {
-        "no protobuf": encode_varint_prefixed(b"\xff" * 50),
-        "huge length": b"\xff" * 9 + b"\x01",
-        "bad sender": encode_varint_prefixed(bad_sender.SerializeToString()),
-        "no fields": encode_varint_prefixed(no_fields.SerializeToString()),
-        "controls": encode_varint_prefixed(controls.SerializeToString()),
-        "sender record": encode_varint_prefixed(record.SerializeToString()),
-    }
-
-
-@pytest.mark.parametrize("name", rpcs())
-async def test_malformed_gossip_ends_nothing(name: str) -> None:
-    async with pair() as (one, two):
-        await one.subscribe("bees", anything)
-        stream = await two._host.new_stream(ID.from_base58(one.peer_id), [MESHSUB])
-        await stream.write(rpcs()[name])
-        await alive(one)
-
-
-async def test_a_garbled_choice_of_protocol_ends_nothing() -> None:
-    async with pair() as (one, two):
-        for garbage in (b"\xff" * 40, b"\x13/multistream/1.0.0\n\xff\xff\xff\xff\x7f", b"\x00" * 8):
-            stream = await two._network.new_stream(ID.from_base58(one.peer_id))
-            await stream.write(garbage)
-            await stream.close()
-        await alive(one)
-
-
-#: Words in the choice of a protocol that are none: no UTF-8, without an end, longer than any name.
-NO_WORDS = [b"\x04\xff\xff\xff\n", b"\x03/no", b"\xff\xff\xff\xff\x0f" + b"x" * 100]
-
-
-@pytest.mark.parametrize("garbage", NO_WORDS)
-async def test_a_garbled_answer_to_the_choice_of_protocol_ends_nothing(garbage: bytes) -> None:
-    """Upstream raises a ValueError where the node opened the stream: nothing between there and its end expects one."""
-    async with pair() as (evil, node):
-
-        async def garble(stream: Any) -> None:
-            await stream.write(garbage)
-            await stream.close()
-
-        evil._network.set_stream_handler(garble)
-        with pytest.raises(RemoteProtocolError, match="does not open"):
-            await node.open(evil.peer_id, "/any/1")
-        with pytest.raises(RemoteProtocolError, match="does not open"):
-            await opened(node._host, evil.peer_id, HOP)
-        await evil.subscribe("still", anything)
-        assert node.peers() == [evil.peer_id]
-
-
-GREETING = b"\x13/multistream/1.0.0\n"
-GARBLED = {
-    "no words": GREETING + NO_WORDS[0],
-    "no noise": GREETING + b"\x07/noise\n" + b"\x00\x30" + b"\xff" * 48,
-    "empty noise": GREETING + b"\x07/noise\n" + b"\x00\x00",
-    "half of noise": GREETING + b"\x07/noise\n" + b"\x00\x20" + b"\x09" * 32 + b"\x00\x30" + b"\xff" * 48,
-}
-
-
-@pytest.mark.parametrize("dials", [True, False], ids=["dials", "is dialed"])
-@pytest.mark.parametrize("name", GARBLED)
-async def test_a_garbled_handshake_fails_as_any_other(name: str, dials: bool) -> None:
-    """Whatever a connection is made of: a circuit, or a socket that came through a hole."""
-    ours, theirs = trio.testing.memory_stream_pair()
-
-    class Raw(TrioTCPStream):  # type: ignore[misc]
-        def get_remote_address(self) -> None:
-            return None
-
-    async with open_transport(identity(1)) as node:
-        raw = RawConnection(Raw(ours), dials, ConnectionType.RELAYED, [Multiaddr("/ip4/192.0.2.7/tcp/1")])
-
-        async def upgrade() -> None:
-            if dials:
-                await node._network.upgrade_outbound_raw_conn(raw, ID.from_base58(identity(2).peer_id))
-            else:
-                await node._network.upgrade_inbound_raw_conn(raw, Multiaddr("/ip4/0.0.0.0"))
-
-        async def garble() -> None:
-            await theirs.send_all(GARBLED[name])
-            await theirs.send_eof()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(garble)
-            with trio.fail_after(SECONDS), pytest.raises(BaseLibp2pError):
-                await upgrade()
 
 
 async def test_gossip_after_a_quick_restart_is_not_taken_for_old() -> None:
@@ -401,35 +257,6 @@ def test_upstream_a_node_forgets_itself() -> None:
     for number in range(1, store.max_peers + 2):
         _add_stranger(store, number)
     assert not store.has_peer(host.get_id())
-
-
-@pytest.mark.parametrize("mended", [False, True], ids=["upstream", "mended"])
-async def test_who_reads_a_stream_that_is_ended_on_his_own_side_is_woken(mended: bool) -> None:
-    """Upstream is not: where the first of the two fails, ``reset`` in gossip/overrides.py is not needed any more."""
-    async with pair() as (one, two):
-        one.handle("/silent/1", sleep)
-        stream = await two._host.new_stream(ID.from_base58(one.peer_id), [TProtocol("/silent/1")])
-        muxed = stream.muxed_stream
-        ended = trio.Event()
-
-        async def read() -> None:
-            with suppress(StreamReset):
-                await stream.read(1)
-            ended.set()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read)
-            await trio.testing.wait_all_tasks_blocked()
-            await (overrides.reset(stream) if mended else stream.reset())
-            with trio.move_on_after(SECONDS if mended else 1.0):
-                await ended.wait()
-            assert ended.is_set() is mended
-            assert muxed.stream_id not in muxed.conn.stream_events
-            nursery.cancel_scope.cancel()
-
-
-async def sleep(stream: Stream) -> None:
-    await trio.sleep_forever()
 
 
 # Why gossip/relay.py and gossip/punch.py take the messages of libp2p.relay and not its relay and hole punching.

@@ -17,15 +17,16 @@ from gossip.alive import ALIVE
 from gossip.fetch import FETCH
 from gossip.gate import BURST, STRIKES
 from gossip.hello import HELLO, PROGRAM, fetch_program
-from gossip.libp2p_transport import MOST_STREAMS, Libp2pTransport, open_transport
+from gossip.libp2p_transport import Libp2pTransport, open_transport
+from gossip.overrides import MOST_STREAMS
 from gossip.present import PRESENT
-from gossip.swarm import MOST_SESSIONS
+from gossip.slots import MOST_SESSIONS
 from gossip.sync import SYNC
 from gossip.transport import MAX_MESSAGE_BYTES, ConnectError
 from protocol.errors import RemoteProtocolError
 from protocol.records import Note, Record, seal
 from tests.gossip.members import SWARM_ID, Member, identity, real_ms
-from tests.gossip.test_swarm import ask_for_all
+from tests.gossip.test_parting import ask_for_all
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow

@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 import trio
+from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.identity.identify.identify import ID as IDENTIFY
+from libp2p.network.stream.exceptions import StreamEOF, StreamReset
 from libp2p.peer.id import ID
 from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 
 from gossip import reach, relay, swarm
-from gossip.circuit import DCUTR, HOP, STOP, opened, raw, tell, told
+from gossip.circuit import ANSWER_SECONDS, DCUTR, HOP, STOP, opened, raw, tell, told
 from gossip.gate import Door
-from gossip.libp2p_transport import MOST_STREAMS, Libp2pTransport, open_transport
-from gossip.transport import CIRCUIT, ConnectError
+from gossip.libp2p_transport import Libp2pTransport, open_transport
+from gossip.overrides import MOST_STREAMS
+from gossip.transport import CIRCUIT, ConnectError, Stream
 from protocol.errors import RemoteProtocolError
 from tests.gossip.members import SWARM_ID, Member, identity, real_ms
 from tests.left import tasks
@@ -254,7 +258,7 @@ async def test_who_calls_and_hangs_on_leaves_nothing_behind(monkeypatch: pytest.
             await found.evil._network.upgrade_outbound_raw_conn(ends, home)
             for _ in range(2 * MOST_STREAMS):
                 await found.evil._network.new_stream(home)
-            await until(lambda: tasks() > before + 2 * MOST_STREAMS, SECONDS)
+            await until(lambda: tasks() >= before + MOST_STREAMS, SECONDS)
             await until(lambda: not found.reach._answering and not found.served._open, SECONDS)
         await until(lambda: tasks() <= before, SECONDS)
 
@@ -270,6 +274,54 @@ async def test_one_caller_is_answered_so_often(monkeypatch: pytest.MonkeyPatch) 
             await until(lambda: not found.reach._answering and not found.served._open, SECONDS)
         assert answers == [pb.OK] * round(reach.CALLED_BURST) + [pb.CONNECTION_FAILED] * 2
         assert found.refused["call"] == 2
+
+
+async def test_one_caller_that_calls_without_end_takes_nothing_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It spends what is its own, and then nothing of what its relay may put through."""
+    monkeypatch.setattr(reach, "CALLED_A_SECOND", 0.0)
+    monkeypatch.setattr(reach, "RELAYED_A_SECOND", 0.0)
+    async with scene() as found:
+        home = found.home.transport
+        await home.connect(found.evil.addresses()[0])
+        await until(lambda: found.evil.peer_id in found.reach._relays, SECONDS)
+        for number in [100] * round(reach.CALLED_BURST + reach.RELAYED_BURST) + [101]:
+            stream, status = await found.puts_through(number, home.peer_id)
+            await stream.reset()
+            await until(lambda: not found.reach._answering, SECONDS)
+        assert status == pb.OK
+
+
+@pytest.mark.parametrize("protocol", ["/greet/1", "/meshsub/1.1.0"])
+async def test_nothing_but_the_way_to_a_direct_connection_is_spoken_through_a_circuit(protocol: str) -> None:
+    async def greet(stream: Stream) -> None:
+        await stream.send(b"hello")
+
+    async with scene() as found:
+        home = ID.from_base58(found.home.transport.peer_id)
+        found.home.transport.handle("/greet/1", greet)
+        found.evil._host.set_stream_handler(DCUTR, until_over)
+        stream, status = await found.calls_home()
+        assert status == pb.OK
+        ends = raw(stream, found.circuit, initiator=True)
+        await found.evil._network.upgrade_outbound_raw_conn(ends, home)
+        inner = await found.evil._host.new_stream(home, [TProtocol(protocol)])
+        with trio.fail_after(reach.AGREE_SECONDS / 2), pytest.raises((StreamReset, StreamEOF)):  # long before its end
+            await inner.read(1)
+
+
+async def test_a_relay_that_does_not_say_where_it_sees_us_holds_up_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call has its limit from the answer on; without one the relay is waited for."""
+    monkeypatch.setattr(reach, "AGREE_SECONDS", 0.5)
+    async with scene() as found:
+        home = found.home.transport
+        await home.connect(found.evil.addresses()[0])
+        await until(lambda: found.evil.peer_id in found.reach._relays, SECONDS)
+        found.evil._host.set_stream_handler(IDENTIFY, until_over)
+        begun = trio.current_time()
+        _, status = await found.puts_through(100, home.peer_id)
+        assert status == pb.OK
+        await until(lambda: not found.reach._answering, SECONDS)
+        assert trio.current_time() - begun < ANSWER_SECONDS
 
 
 async def test_a_relay_that_answers_what_no_status_is_named_harms_nobody() -> None:
