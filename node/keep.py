@@ -60,7 +60,7 @@ class Keeper:
         self._noted |= notes
         if incumbent.commit != self._best:
             self._best = incumbent.commit
-            log.info("best is %s: %s", incumbent.commit[:12], notes.get(incumbent.commit, ""))
+            log.info("best is %s: %s", incumbent.commit[:12], self._note(incumbent.commit))
 
     def _notes(self, incumbent: Standing) -> dict[str, str]:
         """The notes of its lineage that say something new."""

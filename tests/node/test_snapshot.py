@@ -1,5 +1,6 @@
 """What is said of a node, from its ledger alone."""
 
+import logging
 import math
 from pathlib import Path
 
@@ -141,6 +142,26 @@ async def test_the_keeper_publishes_what_is_new_and_nothing_twice(world: World) 
     await keeper.follow()
     assert notebook.best == [win, win]
     assert "distance 5.33333 (accepted, 3 runs" in notebook.notes[win]
+
+
+async def test_a_best_that_comes_back_is_told_as_fully_as_before(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A confirmation showed that the win was luck; of genesis nothing new is known."""
+    caplog.set_level(logging.INFO)
+    records, notebook = held(*told(world)[:2]), Notebook()
+    keeper = Keeper(records, notebook, notebook, NUMBERS.spec, TIER)  # type: ignore[arg-type]
+    await keeper.follow()
+    for record in told(world)[2:4]:
+        records.take(record)
+    await keeper.follow()
+    records.take(world.result("third", "win", 30.0, Origin.CONFIRMATION))
+    records.take(world.result("fourth", "win", 30.0, Origin.CONFIRMATION))
+    await keeper.follow()
+    assert notebook.best == [SCHEME.genesis, world.commit("win"), SCHEME.genesis]
+    lines = [line for line in caplog.messages if line.startswith("best is")]
+    assert len(lines) == 3
+    assert lines[0] == lines[2]
 
 
 FLIGHT = Flight(SCHEME.candidate(SCHEME.genesis, "0" * 40), SCHEME.genesis, Origin.AGENT, 0)
