@@ -23,6 +23,7 @@ from node.holdout import Alarm
 from node.idle import Idle
 from node.journal import Flight
 from node.lineage import Step
+from node.merge import merge
 from node.outcome import result_of
 from node.parts import Options, Parts
 from node.promise import bar
@@ -267,8 +268,7 @@ class Loop:
     async def _carry(self, asset: bytes, base: str, onto: str) -> bytes | None:
         """An edit made on ``base``, on ``onto``; None where it conflicts or is too large there."""
         old, new = await self._assets.obtain(base), await self._assets.obtain(onto)
-        merged = await self._parts.lineage.merge(old, new, asset)
-        return merged if merged is not None and len(merged) <= MAX_ASSET_BYTES else None
+        return await merge(self._parts.lineage, self._spec.asset, old, new, asset)
 
     # one experiment
 
