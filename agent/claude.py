@@ -25,7 +25,7 @@ from anthropic.types import (
 )
 
 from agent.budget import Budget, ProposalSpentError, SpentError, estimate
-from agent.digest import MAX_FAILURE, quoted
+from agent.digest import MAX_FAILURE, cited, quoted
 from agent.edits import EditError, check, replace_blocks
 from agent.essence import essence
 from agent.prompt import TOOLS, question, system
@@ -196,9 +196,7 @@ class Claude:
         """What a tool call does: an edit, or None for all others. Raises EditError where it can't be done."""
         values = given if isinstance(given, dict) else {}
         if name == "note":
-            commits = values.get("commits")
-            cited = [str(one) for one in commits] if isinstance(commits, list) else []
-            context.note(str(values.get("text", ""))[:MAX_TEXT_BYTES], list(_full(cited, context)))
+            context.note(str(values.get("text", ""))[:MAX_TEXT_BYTES], cited(context, str(values.get("commits"))))
             return None
         if name == "give_up":
             log.info("the model gives up: %s", one_line(str(values.get("reason", "")), MAX_SUMMARY))
@@ -259,12 +257,6 @@ def _pairs(blocks: object) -> Iterator[tuple[str, str]]:
         if not isinstance(block, dict) or not all(isinstance(block.get(key), str) for key in ("search", "replace")):
             raise EditError("a block has a search and a replace, both strings")
         yield block["search"], block["replace"]
-
-
-def _full(cited: list[str], context: Context) -> Iterator[str]:
-    """Commits by the short ids that a model was shown."""
-    for short in cited:
-        yield from (trial.commit for trial in context.trials if len(short) >= 7 and trial.commit.startswith(short))
 
 
 def _mending(attempt: _Attempt, trial: Trial) -> str:

@@ -1,7 +1,8 @@
 """Any program as a proposer: it edits the asset in a folder of its own, and the asset alone is taken.
 
 The folder has program.md, the asset, the fixed files that tell how it is used, ``results.tsv`` and ``LEDGER.md``. The
-command may write ``NOTE.md``: its first line says what was changed, the rest is told to the swarm as what was learnt.
+command may write ``NOTE.md``: its first line says what was changed, the rest is told to the swarm as what was learnt,
+and from the commits that it names.
 It runs with the user's own environment and network, since programs such as Claude Code need both; where validation and
 hold-out data lie is hidden from it.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from agent.digest import digest, table
+from agent.digest import cited, digest, table
 from agent.essence import essence
 from agent.proposer import MAX_SUMMARY, Context, Edit
 from protocol.diffs import MAX_ASSET_BYTES, count_lines, make_diff
@@ -33,6 +34,8 @@ SECONDS = 900.0
 LEDGER_LETTERS = 40_000
 #: A command that fails so often in a row is left alone for a while: it will not do better at once.
 FAILURES, PAUSE_SECONDS = 3, 300.0
+#: By which a shell says that a command was not found, or is none.
+NOT_RUN = (126, 127)
 #: Of what it prints, the end is kept for the log.
 MAX_OUTPUT = 4096
 END_SECONDS = 5.0
@@ -78,7 +81,7 @@ class Command:
         self._proposed.add(essence(asset, context.asset_name))
         first, _, rest = said.decode("utf-8", "replace").strip().partition("\n")
         if rest.strip():
-            context.note(rest.strip(), [context.base])
+            context.note(rest.strip(), cited(context, rest))
         return Edit(asset, one_line(first.lstrip("# "), MAX_SUMMARY) or _described(asset, context), "")
 
     async def _wrong(self, asset: bytes | None, context: Context) -> str:
@@ -116,7 +119,8 @@ class Command:
         if limit.cancelled_caught:
             return f"it took more than {self._seconds:g} seconds"
         said = f": {tail}" if tail else ", and printed nothing"
-        return f"it ended with status {code}{said}" if code else ""
+        hint = "; it runs in a folder of its own: name it by its whole path" if code in NOT_RUN else ""
+        return f"it ended with status {code}{said}{hint}" if code else ""
 
 
 def lay_out(worktree: Path, context: Context) -> None:

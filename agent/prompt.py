@@ -74,10 +74,13 @@ TOOLS: "list[ToolParam]" = [
 
 
 def system(context: Context) -> "list[TextBlockParam]":
-    """The same for every proposal of a program: rules, program.md, and what the fixed files offer."""
+    """The same for every proposal of a program: rules, program.md, and what the fixed files offer.
+
+    A run is often longer than the five minutes for which a service caches unless it is told.
+    """
     parts = [RULES, f"# program.md\n{context.program_text[:MAX_PROGRAM]}"]
     parts += [f"# {path} (fixed)\n{text}" for path, text in interfaces(context.fixed).items()]
-    return [{"type": "text", "text": "\n\n".join(parts), "cache_control": {"type": "ephemeral"}}]
+    return [{"type": "text", "text": "\n\n".join(parts), "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
 
 
 def question(context: Context, asset: str, more: str = "") -> "list[TextBlockParam]":

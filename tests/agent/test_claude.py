@@ -85,7 +85,7 @@ async def test_the_prefix_is_cached_and_does_not_change() -> None:
     first, second = service.requests
     assert first["system"] == second["system"]
     (prefix,) = first["system"]
-    assert prefix["cache_control"] == {"type": "ephemeral"}
+    assert prefix["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
     assert "Make it better." in prefix["text"]
     assert "def run(depth: int) -> None:" in prefix["text"]
     assert "secret" not in prefix["text"]  # interfaces, not insides

@@ -19,11 +19,13 @@ from agent import command as module
 from agent.command import Command
 from agent.digest import QUOTE
 from agent.proposer import BEING_RUN, Context, Insight, Metric, Trial
+from agent.tunables import write_tunables
 from protocol.diffs import MAX_ASSET_BYTES
 from protocol.errors import UserError
 from protocol.statements import Status
 from tests.waiting import until
 from trainer.hide import hiding, unhidden
+from trainer.program import load_program
 from trainer.workspace import temporary
 
 ASSET = b"DEPTH = 2\n"
@@ -53,13 +55,28 @@ def proposer(script: str, scratch: Path, seconds: float = SECONDS) -> Command:
 
 async def test_a_script_edits_the_asset(tmp_path: Path) -> None:
     notes: list[str] = []
-    script = "sed -i s/2/3/ train.py; printf '# Deeper\\n\\nDepth 3 should help.\\n' > NOTE.md; echo done"
+    script = "sed -i s/2/3/ train.py; printf '# Deeper\\n\\nDepth helps: 0dd00dd00d.\\n' > NOTE.md; echo done"
     edit = await proposer(script, tmp_path).propose(context(notes=notes))
     assert edit is not None
     assert edit.asset == b"DEPTH = 3\n"
     assert edit.summary == "Deeper"
-    assert notes == [f"Depth 3 should help. {[BASE]}"]
+    assert notes == [f"Depth helps: 0dd00dd00d. {[OTHER]}"]
     assert not os.listdir(tmp_path)
+
+
+async def test_the_documented_script_does_what_it_says(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "proposers.md").read_text()
+    lines = page.partition("    #!/bin/sh\n")[2].partition("\n\n")[0].splitlines()
+    script = tmp_path / "my-agent.sh"
+    script.write_text("\n".join(["#!/bin/sh", *(line.removeprefix("    ") for line in lines), ""]))
+    script.chmod(0o755)
+    (tmp_path / "scratch").mkdir()
+    asset = load_program("lm").asset
+    given = replace(context(), asset=asset)
+    edit = await proposer(str(script), tmp_path / "scratch").propose(given)
+    assert edit is not None
+    assert edit.asset == write_tunables(asset, "train.py", {"LEARNING_RATE": 5e-4})
+    assert edit.summary == "half the learning rate"
 
 
 async def test_what_it_finds(tmp_path: Path) -> None:
@@ -230,6 +247,12 @@ async def test_folders_are_hidden_from_it(tmp_path: Path) -> None:
     assert edit.asset == ASSET + b"openscratch\n"
 
 
+async def test_a_command_that_is_not_found_is_told_how_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert await proposer("./my-agent.sh", tmp_path).propose(context()) is None
+    assert "status 127" in caplog.text
+    assert "name it by its whole path" in caplog.text
+
+
 def test_without_bubblewrap_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -257,6 +280,30 @@ def test_a_digest_says_what_was_run_in_another_tier_and_does_not_rank_it() -> No
     assert f"Base {BASE[:10]}: val_bpb 1.25 bits/byte" in said
     assert said.count("on gpu") == 1
     assert "fa12" not in module.table(given)
+
+
+@pytest.mark.parametrize("most", [3000, 20_000, 40_000])
+def test_no_section_of_a_digest_crowds_out_the_others(most: int) -> None:
+    given, words = context(), "wide " * 60
+    trials = [replace(given.trials[0], commit=f"{9:x}{number:039x}", summary=words) for number in range(60)]
+    around = [replace(given.trials[1], commit=f"{number:040x}", summary=words) for number in range(60)]
+    far = [replace(one, commit="f" + one.commit[1:], parent=OTHER) for one in around]
+    crash = Trial("c" * 40, {}, None, Status.CRASHED, "cpu", parent=BASE, summary=words, failure="no memory")
+    full = replace(
+        given, trials=[*given.trials[:1], *trials, *around, *far, crash],
+        lineage=[*(one.commit for one in trials), BASE], insights=[Insight("bob", words, [OTHER])] * 30,
+    )  # fmt: skip
+    said = module.digest(full, most)
+    assert len(said) <= most
+    sections = [part.splitlines() for part in said.split("## ")[1:]]
+    assert [part[0].split("(")[0].strip() for part in sections] == [
+        "Where we are", "How we came here", "Tried on this base", "Being run now, by peers or here", "What was learnt",
+        "The best of what did not stay", "Failures",
+    ]  # fmt: skip
+    assert all(len(part) > 1 for part in sections)
+    if most > 10_000:
+        assert "no memory" in said
+        assert said.count("by bob") >= 5
 
 
 def test_a_digest_keeps_to_its_bound() -> None:

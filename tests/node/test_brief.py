@@ -120,3 +120,16 @@ async def test_what_other_tiers_ran_is_known_and_can_be_compared(world: World, m
     }  # fmt: skip
     # 60 here against 20 there, 100 against 40: the median of the shifts
     assert {trial.value for trial in comparable(shown, TIER)} == {100.0, 60.0, 34.0 + 50.0, 35.0 + 50.0}
+
+
+async def test_what_was_noted_is_not_noted_again(world: World) -> None:
+    """By whomever, if in a few other words; and what is new cites the first run of each commit."""
+    step = accepted(world, "step", 60.0)
+    known = brief(*started(world), *step, note("ada", "wide layers are good for this data set"))
+    known.note("Wide layers are good for this DATA set", [])
+    known.note("deep is better", [world.commit("step"), "0" * 40])
+    known.note("deep is better", [])
+    known.note("  \n ", [])
+    told = [record.statement for record in known.to_publish()]
+    assert [(one.text, one.cites) for one in told if isinstance(one, Note)] == [("deep is better", (step[0].id,))]
+    assert len(told) == 1
