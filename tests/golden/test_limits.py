@@ -1,4 +1,4 @@
-"""What docs/protocol.md says in words is what the code holds to: who changes a number here changes it there."""
+"""What docs/protocol.md says in words, and docs/operations.md of limits, is what the code holds to: who changes a number here changes it there."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,7 @@ from libp2p.stream_muxer.yamux import yamux
 
 from gossip import (
     alive,
+    book,
     circuit,
     fetch,
     gate,
@@ -28,7 +29,8 @@ from node import journal
 from node import records as kept
 from protocol import codec, diffs, manifest, zstd
 
-PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "protocol.md").read_text()
 #: Without examples in bytes, and the tables of bounds and fields that tests/golden/test_golden.py looks at.
 PROSE = re.sub(r"(?ms)^```.*?^```|^\| `.*?$", "", PAGE)
 #: Numbers in the prose that are no limits.
@@ -129,6 +131,22 @@ SAID = {
 @pytest.mark.parametrize("said", [one for some in SAID.values() for one in some])
 def test_the_page_says_what_is_held_to(said: str) -> None:
     assert said in one_line(PAGE)
+
+
+OPERATIONS = (
+    f"at most {libp2p_transport.MAX_CONNECTIONS} connections, and {gate.MOST_OF_A_HOST} of one IP address",
+    f"until it has {book.ENOUGH} peers",
+    f"above {book.PLENTY} it gives up those that it dialed itself, down to {book.ENOUGH}",
+    f"sent {gate.STRIKES} wrong messages is shut out for {minutes(gate.SHUT_OUT_MS / 1000)}",
+    f"keeps {journal.MAX_BYTES >> 30} GiB of records at most, {mib(journal.AUTHOR_BYTES)} of one author",
+    f"{relay.MOST_RESERVATIONS} reservations and {relay.MOST_CIRCUITS} circuits of its own swarm, each for "
+    + f"{relay.CIRCUIT_SECONDS} seconds and {kib(relay.CIRCUIT_BYTES)} at most",
+)
+
+
+@pytest.mark.parametrize("said", OPERATIONS)
+def test_operators_are_told_what_is_held_to(said: str) -> None:
+    assert said in one_line((DOCS / "operations.md").read_text())
 
 
 @pytest.mark.parametrize("section", ["Gossip", "Streams", "Relays"])
