@@ -155,7 +155,7 @@ REJECTIONS = {
         "nothing in a burst; `--announce` ends all such calls where a node can be dialed",
     ),
     "frame": (
-        "a child process of our own said what is no frame: its run fails, and it is not counted here", "nothing",
+        "a child process of our own said what is no frame; its run fails, and nothing is counted here", "nothing",
     ),
     "other": ("a reason that this list lacks", "a bug: please report it"),
 }  # fmt: skip
@@ -180,7 +180,7 @@ def table() -> str:
             "",
             "## What peers sent wrong",
             "",
-            f"The reasons of `{PREFIX}rejected_total`. Some of each are no cause for alarm: an honest node stops what is",
+            f"The reasons of `{PREFIX}rejected_total`. Some of each are no cause for alarm: a node stops what is",
             "wrong, and parts from a peer that goes on.",
             "",
             "| reason | what happened | what to do |",

@@ -1,4 +1,4 @@
-"""What docs/protocol.md says in words, and docs/operations.md of limits, is what the code holds to: who changes a number here changes it there."""
+"""Limits that docs/protocol.md and docs/operations.md say in words: who changes one in the code changes it there."""
 
 import re
 from pathlib import Path
@@ -139,8 +139,8 @@ OPERATIONS = (
     f"above {book.PLENTY} it gives up those that it dialed itself, down to {book.ENOUGH}",
     f"sent {gate.STRIKES} wrong messages is shut out for {minutes(gate.SHUT_OUT_MS / 1000)}",
     f"keeps {journal.MAX_BYTES >> 30} GiB of records at most, {mib(journal.AUTHOR_BYTES)} of one author",
-    f"{relay.MOST_RESERVATIONS} reservations and {relay.MOST_CIRCUITS} circuits of its own swarm, each for "
-    + f"{relay.CIRCUIT_SECONDS} seconds and {kib(relay.CIRCUIT_BYTES)} at most",
+    f"{relay.MOST_RESERVATIONS} reservations and {relay.MOST_CIRCUITS} circuits of its own swarm",
+    f"each for {relay.CIRCUIT_SECONDS} seconds and {kib(relay.CIRCUIT_BYTES)} at most",
 )
 
 
