@@ -18,6 +18,7 @@ from libp2p.io.exceptions import IOException
 from libp2p.network.exceptions import SwarmException
 from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.pubsub import mcache
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.exceptions import MuxerUpgradeFailure, SecurityUpgradeFailure
@@ -49,6 +50,10 @@ def message_id(message: Any) -> bytes:
     """By content, so that one record by several publishers, or again after a restart, is one message."""
     topics = "\0".join(message.topicIDs).encode()
     return hashlib.sha256(topics + b"\0" + message.data).digest()
+
+
+#: Upstream: IHAVE names a message by sender and number whatever its id is, so that all is asked for and sent again.
+mcache.default_msg_id_fn = message_id
 
 
 class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types

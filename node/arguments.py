@@ -348,7 +348,7 @@ def _add_swarm_key(commands: Any) -> None:
     key = commands.add_parser("swarm-key", help="make the key of a private swarm")
     actions = key.add_subparsers(metavar="ACTION", required=True)
     new = actions.add_parser("new", help="a new key, for all nodes of the swarm and for nobody else")
-    new.add_argument("file", metavar="FILE", type=types.path)
+    new.add_argument("file", metavar="FILE", type=types.path, help="where the key is to be; nothing is overwritten")
     new.set_defaults(make=lambda values: SwarmKeyNew(**values))
 
 

@@ -110,6 +110,56 @@ METRICS = (
     _metric("gauge", "build_info", "Always 1: what runs here", labels="version program swarm tier sandbox"),
 )  # fmt: skip
 
+_UPGRADE = "a node of another version, or a broken or hostile one: upgrade what is yours"
+_LOOK = "nothing: whoever goes on is parted from. The log, at `--verbose`, says who it was"
+
+#: Reasons of ``rejected_total``: what happened, and what an operator should do.
+REJECTIONS = {
+    "malformed": ("bytes that are not what docs/protocol.md says, or a field out of its bound", _UPGRADE),
+    "oversize": ("more bytes than there may be", _UPGRADE),
+    "signature": ("a record that its author has not signed: garbled on the way, or forged", _LOOK),
+    "swarm": (
+        "a record, or a peer, of another swarm",
+        "look whether a node of yours has another program, or another version of waggle that makes it another swarm",
+    ),
+    "commit": ("a result whose commit does not follow from parent and asset, or an asset that is not its", _LOOK),
+    "seed": ("a result of a run with another seed than the prescribed one, such as a chosen one", _LOOK),
+    "diff": ("a diff that does not fit its base, or changes more than the asset", _LOOK),
+    "future": (
+        "made more than ten minutes after our clock, or a presence or claim that is old news; it is no fault",
+        "where it goes on: set the clock, yours first (NTP)",
+    ),
+    "program": ("a program whose hash is not the swarm's id", "join by another peer"),
+    "sync": ("an exchange of records that was broken, or brought what was not asked for", _UPGRADE),
+    "stream": ("a stream that broke or was silent; the network's fault, and not counted here", "nothing"),
+    "quota": (
+        "more in a short time than one author or peer may send; what is right in it comes by sync",
+        "nothing in a burst; where it goes on, somebody floods the swarm: `--allow` or a swarm key keeps him out",
+    ),
+    "full": (
+        "a record beyond what a journal keeps, of one author or of all, or one of too many tiers",
+        "see Limits in docs/operations.md; where one author has filled his share, look what he runs",
+    ),
+    "key": (
+        "a connection under another swarm key, or none",
+        "give your own nodes the same `--swarm-key`; of a node in the clear, scanners of ports come this far",
+    ),
+    "stranger": ("a connection of a peer that is not allowed here", "`--allow` its id, if it is one of yours"),
+    "crowd": (
+        "one connection too many of one IP address",
+        "nothing, unless more than 64 nodes of yours share an address: let some of them be dialed by others",
+    ),
+    "relay": ("a peer asked to be put through that is not of the swarm, or has enough circuits", "nothing"),
+    "call": (
+        "a relay put somebody through who calls too often, or that was never asked to be our relay",
+        "nothing in a burst; `--announce` ends all such calls where a node can be dialed",
+    ),
+    "frame": (
+        "a child process of our own said what is no frame; its run fails, and nothing is counted here", "nothing",
+    ),
+    "other": ("a reason that this list lacks", "a bug: please report it"),
+}  # fmt: skip
+
 
 def table() -> str:
     """The metrics as a page of the documentation."""
@@ -127,6 +177,15 @@ def table() -> str:
             "| metric | type | unit | labels | meaning |",
             "|---|---|---|---|---|",
             *rows,
+            "",
+            "## What peers sent wrong",
+            "",
+            f"The reasons of `{PREFIX}rejected_total`. Some of each are no cause for alarm: a node stops what is",
+            "wrong, and parts from a peer that goes on.",
+            "",
+            "| reason | what happened | what to do |",
+            "|---|---|---|",
+            *(f"| `{reason}` | {happened} | {advice} |" for reason, (happened, advice) in REJECTIONS.items()),
             "",
         )
     )

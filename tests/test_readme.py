@@ -1,5 +1,6 @@
 """Every command in README.md and docs/ is one that there is; those of README that look at a home are run on one."""
 
+import ast
 import json
 import re
 import shlex
@@ -51,6 +52,17 @@ def test_what_pages_point_to_is_there(page: Path) -> None:
     paths = re.findall(r"`((?:deploy|tests|trainer|docs)/[\w./-]+)`", text)
     assert [one for one in links if not one.startswith("http") and not (page.parent / one).exists()] == []
     assert [one for one in paths if not (ROOT / one).exists()] == []
+
+
+def test_each_mend_of_libp2p_can_be_reported() -> None:
+    page = (ROOT / "docs" / "upstream.md").read_text()
+    source = ast.walk(ast.parse((ROOT / "gossip" / "overrides.py").read_text()))
+    defined = [one for one in source if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    mends = [one.name for one in defined if "Upstream" in (ast.get_docstring(one) or "")]
+    assert len(mends) > 10
+    assert [name for name in mends if f"`{name}`" not in page] == []
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "gossip").glob("test_*.py"))
+    assert [name for name in re.findall(r"`(test_\w+)`", page) if f"def {name}" not in tests] == []
 
 
 @pytest.mark.parametrize("command", commands("make"))

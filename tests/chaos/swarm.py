@@ -89,13 +89,13 @@ class Swarm:
         """So many nodes: the first is the others' bootstrap."""
         self.start_at([self.net.host() for _ in range(count)], program, *options)
 
-    def start_at(self, hosts: Sequence[Host], program: Path, *options: str) -> None:
-        """A node at each host."""
+    def start_at(self, hosts: Sequence[Host], program: Path, *options: str, join: bool = True) -> None:
+        """A node at each host, told of the first unless it is not to ``join``."""
         for host in hosts:
             number = len(self.members)
-            join = ("--join", self.members[0].running.address) if self.members else ()
+            known = ("--join", self.members[0].running.address) if self.members and join else ()
             self._launch(f"node{number}", host, "--program", str(program), "--listen", LISTEN,
-                         "--seed", str(number), *join, *options)  # fmt: skip
+                         "--seed", str(number), *known, *options)  # fmt: skip
             if number == 0:
                 self._up(self.members[0])
         for member in self.members[1:]:

@@ -12,6 +12,7 @@ from gossip.book import AddressBook
 from gossip.lan import find_neighbours
 from gossip.transport import ConnectError
 from tests.chaos.network import Host, inside, missing, network
+from tests.chaos.swarm import swarm, took
 from tests.gossip.members import identity
 
 pytestmark = pytest.mark.slow
@@ -51,6 +52,19 @@ def test_nodes_of_one_swarm_hear_each_other_and_no_others() -> None:
     others = ((hosts[2], 3), (hosts[0], 1))
     assert heard == [f"/ip4/{host.address}/tcp/4001/p2p/{identity(number).peer_id}" for host, number in others]
     assert rest[1] == "", "the other swarm heard nobody"
+
+
+def test_nodes_that_nobody_told_of_each_other_meet(tmp_path: Path) -> None:
+    """Two real nodes without ``--join``, as a user starts them; those that are to keep still do not meet."""
+    if why := missing():
+        pytest.skip(f"no network namespaces: {why}")
+    numbers = ROOT / "tests" / "programs" / "numbers"
+    with swarm(tmp_path) as hive:
+        hive.start_at([hive.net.host(), hive.net.host()], numbers, "--max-experiments", "1", join=False)
+        hive.start_at([hive.net.host()], numbers, "--max-experiments", "1", "--no-mdns", join=False)
+        one, two, still = hive.members
+        assert took(lambda: one.peers() == {two.peer_id} and two.peers() == {one.peer_id}, SECONDS) is not None
+        assert still.peers() == set()
 
 
 async def test_who_is_on_this_machine_alone_says_nothing() -> None:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
+from libp2p.pubsub.pb import rpc_pb2
 
+from gossip.overrides import message_id
 from gossip.sync import Answerer, Asker, Held
 from protocol import codec
 from protocol.commits import CommitScheme, blob_id
@@ -110,6 +112,11 @@ async def sync() -> list[tuple[str, bytes]]:
     return frames
 
 
+def message() -> Any:
+    """Alice's note as it is gossiped, without what names its sender."""
+    return rpc_pb2.Message(topicIDs=[f"waggle/{SWARM.hex()}"], data=records()["note"].wire)
+
+
 def frames() -> dict[str, bytes]:
     """Of the streams that are a question and an answer."""
     presence = records()["presence"].wire
@@ -125,6 +132,7 @@ def everything() -> dict[str, str]:
     made = {
         "alice's public key": ALICE.public_key, "bob's public key": BOB.public_key, "swarm id": SWARM,
         "manifest": codec.encode([[one.path, one.sha256, one.size] for one in manifest_of(FILES).files]),
+        "message id": message_id(message()),
     }  # fmt: skip
     for name, record in records().items():
         made |= {f"{name} body": record.body, f"{name} id": bytes.fromhex(record.id), name: record.wire}

@@ -3,9 +3,11 @@
 import json
 import re
 from dataclasses import fields
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from libp2p.pubsub.mcache import MessageCache
 
 from gossip import alive, fetch, hello, present, sync
 from protocol import codec, reconcile, statements
@@ -43,7 +45,8 @@ def test_the_bytes_on_the_page_are_these(name: str, shown: str) -> None:
 
 def test_the_page_shows_bytes_of_all_sorts() -> None:
     shown = re.findall(r"^```(?:text )?golden ([^\n]+)$", PAGE, re.M)
-    assert {"note", "manifest", "frame hello", *(name for name in GOLDEN if name.startswith("sync "))} <= set(shown)
+    sessions = {name for name in GOLDEN if name.startswith("sync ")}
+    assert {"note", "manifest", "message id", "frame hello", *sessions} <= set(shown)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,6 +62,15 @@ def test_the_page_names_every_protocol_and_bound() -> None:
     for module in (codec, statements, reconcile):
         for name in [name for name in vars(module) if name.startswith(("MAX_", "MOST_", "LEAF_"))]:
             assert f"`{name}` {getattr(module, name):,}".replace(",", " ") in PAGE.replace(",", " "), name
+
+
+def test_what_a_node_offers_by_gossip_is_named_so() -> None:
+    cache = MessageCache(window_size=1, history_size=1)
+    cache.put(samples.message())
+    assert [name.hex() for name in cache.window(samples.message().topicIDs[0])] == [GOLDEN["message id"]]
+    assert sha256(samples.message().topicIDs[0].encode() + b"\0" + bytes.fromhex(GOLDEN["note"])).hexdigest() == (
+        GOLDEN["message id"]
+    )
 
 
 def test_an_unknown_kind_is_carried() -> None:

@@ -1,9 +1,10 @@
 // A peer of a swarm in JavaScript, written from docs/protocol.md: it relays what is gossiped, says that it is alive, and
 // asks who dials it for its swarm. It holds no records, so it answers to a sync that it is busy.
 //
-//     node peer.mjs SWARM_ID
+//     node peer.mjs SWARM_ID [aside]
 //
-// One line of JSON for each thing that happens; ends with its standard input.
+// With "aside" it is in nobody's mesh: what it hears and passes on goes by IHAVE and IWANT alone. One line of JSON for
+// each thing that happens; ends with its standard input.
 
 import './node20.mjs'
 
@@ -30,6 +31,10 @@ async function open (wire) {
   return { id, kind, valid, swarm: Buffer.from(swarm).toString('hex'), statement: decode(body) }
 }
 
+// docs/protocol.md, "Gossip": both sides name a message alike, or neither knows what it has of what the other offers
+const messageId = ({ topic, data }) =>
+  createHash('sha256').update(topic).update(Buffer.from([0])).update(data).digest()
+
 // docs/protocol.md, "Streams": frames of four bytes of length, big-endian, and a msgpack array
 const frame = (fields) => {
   const body = encode(fields)
@@ -50,6 +55,8 @@ async function * frames (stream) {
   }
 }
 
+const mesh = process.argv[3] === 'aside' ? { D: 0, Dlo: 0, Dhi: 0, Dscore: 0, Dout: 0 } : {}
+
 const node = await createLibp2p({
   addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
   transports: [tcp()],
@@ -57,7 +64,9 @@ const node = await createLibp2p({
   streamMuxers: [yamux()],
   services: {
     identify: identify(),
-    pubsub: gossipsub({ globalSignaturePolicy: 'StrictSign', allowPublishToZeroTopicPeers: true })
+    pubsub: gossipsub({
+      globalSignaturePolicy: 'StrictSign', allowPublishToZeroTopicPeers: true, msgIdFn: messageId, ...mesh
+    })
   }
 })
 

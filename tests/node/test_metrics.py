@@ -6,9 +6,10 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from node.metric_names import METRICS, PREFIX, table
-from node.metrics import Metrics
+from node.metric_names import METRICS, PREFIX, REJECTIONS, table
+from node.metrics import OTHER, Metrics
 from node.snapshot import MAX_TIERS
+from protocol.errors import REASONS
 from protocol.statements import Origin, Status
 from tests.node.test_http import BEST, FULL, ME, client
 from trainer.job import Outcome
@@ -92,3 +93,8 @@ async def test_labels_are_bounded_where_peers_choose_them() -> None:
 def test_the_documentation_has_every_metric() -> None:
     page = Path(__file__).parents[2] / "docs" / "metrics.md"
     assert page.read_text() == table(), "make it with: python -m node.metric_names > docs/metrics.md"
+
+
+def test_the_documentation_has_every_reason_of_a_rejection() -> None:
+    assert set(REJECTIONS) == {*REASONS, OTHER}
+    assert all(f"| `{reason}` | {' | '.join(REJECTIONS[reason])} |" in table() for reason in REASONS)
