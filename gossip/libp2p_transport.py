@@ -11,7 +11,6 @@ from typing import Any
 
 import trio
 from libp2p import new_host
-from libp2p.abc import INotifee
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
@@ -29,6 +28,7 @@ from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
 from gossip.circuit import DCUTR, HOP, STOP, split
+from gossip.connections import Arrivals, heard_at, host_at, is_here, relayed
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
 from gossip.frames import Libp2pStream
 from gossip.gate import Door
@@ -40,11 +40,8 @@ from gossip.overrides import (
     guard_handshakes,
     guard_streams,
     hang_up,
-    heard_at,
-    host_at,
     keep_known,
     keep_private,
-    relayed,
 )
 from gossip.reach import Reach
 from gossip.relay import Relay
@@ -187,7 +184,7 @@ class Libp2pTransport:
         self._dialed: dict[str, str] = {}
         self._dialing: set[str] = set()
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
-        self._network.register_notifee(_Arrivals(self._arrived, self._forget_dialed))
+        self._network.register_notifee(Arrivals(self._arrived, self._forget_dialed))
         self._relay = Relay(host, door)
         self._reach = Reach(host, door, self.peer_address, listens=listens, announces=bool(announce))
         if listens:
@@ -228,7 +225,7 @@ class Libp2pTransport:
 
     def peers(self) -> list[str]:
         connections = self._network.get_connections_map()
-        return [str(peer) for peer, some in connections.items() if any(map(_is_here, some))]
+        return [str(peer) for peer, some in connections.items() if any(map(is_here, some))]
 
     def peer_address(self, peer: str) -> str | None:
         return self._dialed.get(peer) if peer in self.peers() else None
@@ -353,32 +350,6 @@ class Libp2pTransport:
         except (BaseLibp2pError, OSError, trio.TooSlowError) as error:
             raise RemoteProtocolError("stream", f"{peer} does not open {protocol}: {error}") from None
         return Libp2pStream(stream)
-
-
-def _is_here(connection: Any) -> bool:
-    return not connection.is_closed and not relayed(connection.muxed_conn)
-
-
-class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
-    """Tells of connections; what it leaves lying is found by looking at ``peers``."""
-
-    def __init__(self, arrived: trio.MemorySendChannel[str], gone: Callable[[str], None]) -> None:
-        self._arrived = arrived
-        self._gone = gone
-
-    async def connected(self, network: Any, conn: Any) -> None:
-        if relayed(conn.muxed_conn):
-            return
-        with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            self._arrived.send_nowait(str(conn.muxed_conn.peer_id))
-
-    async def disconnected(self, network: Any, conn: Any) -> None:
-        self._gone(str(conn.muxed_conn.peer_id))
-
-    async def opened_stream(self, network: Any, stream: Any) -> None: ...
-    async def closed_stream(self, network: Any, stream: Any) -> None: ...
-    async def listen(self, network: Any, multiaddr: Any) -> None: ...
-    async def listen_close(self, network: Any, multiaddr: Any) -> None: ...
 
 
 def _checker(

@@ -8,11 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any
 
 import trio
-from libp2p.connection_types import ConnectionType
 from libp2p.exceptions import BaseLibp2pError, ParseError
 from libp2p.io.exceptions import IOException
 from libp2p.network.exceptions import SwarmException
@@ -23,9 +21,10 @@ from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.exceptions import MuxerUpgradeFailure, SecurityUpgradeFailure
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from gossip.connections import host_of, raw_of, relayed
 from gossip.gate import Door
 from gossip.private import CheckedConnection
-from gossip.transport import CLOSE_SECONDS, LOOPBACK
+from gossip.transport import CLOSE_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -279,7 +278,7 @@ def end_inbound(network: Any, door: Door) -> None:
     original = network.upgrade_inbound_raw_conn
 
     async def upgrade_and_wait(raw: Any, address: Any) -> Any:
-        with door.entered(_host_of(raw)) as entered:
+        with door.entered(host_of(raw)) as entered:
             if not entered:
                 await raw.close()
                 raise SwarmException("too many connections of one host")
@@ -305,7 +304,7 @@ def keep_private(network: Any, key: bytes | None, door: Door) -> None:
     agree_on_muxer = network.upgrader.upgrade_connection
 
     async def upgrade_inbound(raw: Any, address: Any) -> Any:
-        checked, host = CheckedConnection(raw, key), _host_of(raw)
+        checked, host = CheckedConnection(raw, key), host_of(raw)
         try:
             return await inbound(checked, address)
         except Exception:
@@ -324,11 +323,6 @@ def keep_private(network: Any, key: bytes | None, door: Door) -> None:
     network.upgrade_inbound_raw_conn = upgrade_inbound
     network.upgrade_outbound_raw_conn = upgrade_outbound
     network.upgrader.upgrade_connection = agree_with_admitted
-
-
-def relayed(muxed: Any) -> bool:
-    """Whether a connection goes through a relay."""
-    return bool(muxed.get_connection_type() is ConnectionType.RELAYED)
 
 
 async def reset(stream: Any) -> None:
@@ -357,37 +351,5 @@ async def hang_up(connection: Any) -> None:
     if scope.cancelled_caught:
         with trio.move_on_after(CLOSE_SECONDS) as scope, suppress(BaseLibp2pError, OSError):
             scope.shield = True
-            await _raw(connection.muxed_conn).close()
+            await raw_of(connection.muxed_conn).close()
             await connection._cleanup()
-
-
-def heard_at(muxed: Any) -> float:
-    """When the last byte came over a connection, in the seconds of ``trio.current_time``. Upstream: nothing tells."""
-    return float(_raw(muxed).heard_at)
-
-
-def host_at(muxed: Any) -> str:
-    """The IP address at the other end of a connection, LOOPBACK where it is our own; "" where it has ended."""
-    raw = _raw(muxed)
-    host = _host_of(raw)
-    return LOOPBACK if host and host == _host_of(raw, "getsockname") else host
-
-
-def own_host(muxed: Any) -> str:
-    """The IP address at our end of a connection, "" where it has ended."""
-    return _host_of(_raw(muxed), "getsockname")
-
-
-def _raw(muxed: Any) -> Any:
-    return muxed.secured_conn.conn.read_writer.read_write_closer
-
-
-def _host_of(raw: Any, end: str = "getpeername") -> str:
-    """Upstream: ``get_remote_address`` knows IPv4 only. "" through a relay."""
-    if raw.get_connection_type() is ConnectionType.RELAYED:
-        return ""
-    try:
-        host = ip_address(getattr(raw.stream.stream.socket, end)()[0].partition("%")[0])
-    except OSError:
-        return ""
-    return str(getattr(host, "ipv4_mapped", None) or host)

@@ -7,7 +7,7 @@ import pytest
 import trio
 from libp2p.peer.id import ID
 
-from gossip import overrides
+from gossip import connections, overrides
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.transport import ConnectError
 from tests.gossip.members import identity
@@ -109,7 +109,7 @@ async def test_who_takes_no_last_word_is_hung_up_on_all_the_same(monkeypatch: py
         async def wait(data: bytes) -> None:
             await trio.sleep_forever()
 
-        monkeypatch.setattr(overrides._raw(connection(one, two).muxed_conn).stream, "write", wait)
+        monkeypatch.setattr(connections.raw_of(connection(one, two).muxed_conn).stream, "write", wait)
         await one.disconnect(two.peer_id)
         assert not one._network.get_connections_map()
         await until(lambda: not two.peers())
