@@ -50,9 +50,7 @@ def heard_at(muxed: Any) -> float:
 
 def host_at(muxed: Any) -> str:
     """The IP address at the other end of a connection, LOOPBACK where it is our own; "" where it has ended."""
-    raw = raw_of(muxed)
-    host = host_of(raw)
-    return LOOPBACK if host and host == host_of(raw, "getsockname") else host
+    return place_of(raw_of(muxed))
 
 
 def own_host(muxed: Any) -> str:
@@ -62,6 +60,12 @@ def own_host(muxed: Any) -> str:
 
 def raw_of(muxed: Any) -> Any:
     return muxed.secured_conn.conn.read_writer.read_write_closer
+
+
+def place_of(raw: Any) -> str:
+    """As ``host_at``, of a connection before its handshake."""
+    host = host_of(raw)
+    return LOOPBACK if host and host == host_of(raw, "getsockname") else host
 
 
 def host_of(raw: Any, end: str = "getpeername") -> str:

@@ -30,6 +30,7 @@ from multiaddr import Multiaddr
 from gossip.circuit import DCUTR, HOP, STOP, split
 from gossip.connections import Arrivals, heard_at, host_at, is_here, relayed
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
+from gossip.endings import hang_up
 from gossip.frames import Libp2pStream
 from gossip.gate import Door
 from gossip.overrides import (
@@ -39,7 +40,6 @@ from gossip.overrides import (
     end_inbound,
     guard_handshakes,
     guard_streams,
-    hang_up,
     keep_known,
     keep_private,
 )
@@ -52,6 +52,7 @@ from gossip.transport import (
     ConnectError,
     Handler,
     Inbox,
+    Judge,
     Stream,
     Validator,
     accepts,
@@ -114,7 +115,7 @@ async def open_transport(
         spam_protection_enabled=False,  # counts by forwarder, 10 a second: it would mute a busy hub
         eclipse_protection_enabled=False,  # wants three IP addresses in a mesh; a lab has one
     )
-    pubsub = SafePubsub(host, router)
+    pubsub = SafePubsub(host, router, door=door)
     transport = Libp2pTransport(identity.peer_id, host, pubsub, announce, door, listens=bool(bound))
     async with (
         host.run(listen_addrs=[]),
@@ -153,9 +154,9 @@ def _host(identity: Identity, key: bytes | None, door: Door) -> Any:
         disable_identify_address_discovery=True,
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # when to try again is the address book's to say
-    guard_streams(host)
-    bound_buffers(host.get_network())
-    guard_handshakes(host.get_network())
+    guard_streams(host, door)
+    bound_buffers(host.get_network(), door)
+    guard_handshakes(host.get_network(), door)
     keep_private(host.get_network(), key, door)
     end_inbound(host.get_network(), door)
     dial_nobody(host.get_network())
@@ -306,7 +307,7 @@ class Libp2pTransport:
         if topic in self._pubsub.topic_validators:
             raise LocalProtocolError(f"already subscribed to {topic}")
         send, receive = trio.open_memory_channel[tuple[str, bytes]](INBOX)
-        check = _checker(self._host.get_id(), validator, send)
+        check = _checker(self._host.get_id(), validator, self._door, send)
         self._pubsub.set_topic_validator(topic, check, is_async_validator=False)
         await self._pubsub.subscribe(topic)
         return receive
@@ -319,6 +320,9 @@ class Libp2pTransport:
             raise LocalProtocolError(f"a message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
         await self._pubsub.publish(topic, data)
 
+    def judged_by(self, judge: Judge) -> None:
+        self._door.judge = judge
+
     def relay_for(self, admits: Callable[[str], bool]) -> None:
         self._relay.admits = admits
 
@@ -327,7 +331,7 @@ class Libp2pTransport:
             if relayed(stream.muxed_conn):  # a circuit is there to find a direct way
                 await stream.reset()
             else:
-                await serve(handler, Libp2pStream(stream))
+                await serve(handler, Libp2pStream(stream), self._door.judge)
 
         self._host.set_stream_handler(TProtocol(protocol), serve_one)
 
@@ -353,14 +357,14 @@ class Libp2pTransport:
 
 
 def _checker(
-    me: Any, validator: Validator, inbox: trio.MemorySendChannel[tuple[str, bytes]]
+    me: Any, validator: Validator, door: Door, inbox: trio.MemorySendChannel[tuple[str, bytes]]
 ) -> Callable[[Any, Any], bool]:
     """libp2p's validator, which delivers too: it is asked once for each new message that is well signed."""
 
     def check(forwarder: Any, message: Any) -> bool:
         if forwarder == me:
             return True
-        if not accepts(validator, str(forwarder), message.data):
+        if not accepts(validator, str(forwarder), message.data, door.judge):
             return False
         with suppress(trio.WouldBlock, trio.BrokenResourceError):
             inbox.send_nowait((str(forwarder), message.data))

@@ -22,8 +22,8 @@ from multiaddr import Multiaddr
 
 from gossip.circuit import HOP, end, opened, raw, split, tell, told
 from gossip.connections import is_here, own_host, relayed
+from gossip.endings import hang_up
 from gossip.gate import Budgets, Door
-from gossip.overrides import hang_up
 from gossip.punch import Spot, follow, lead, own_spot, punch, seen_at
 from gossip.transport import CIRCUIT, ConnectError, fits, peer_of
 from protocol.errors import RemoteProtocolError

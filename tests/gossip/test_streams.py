@@ -15,7 +15,7 @@ from libp2p.network.stream.exceptions import StreamReset
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.yamux import yamux
 
-from gossip import overrides, wire
+from gossip import endings, overrides, wire
 from gossip.libp2p_transport import Libp2pTransport
 from gossip.transport import Stream
 from protocol.errors import RemoteProtocolError
@@ -26,7 +26,7 @@ from tests.waiting import until
 
 @pytest.mark.parametrize("mended", [False, True], ids=["upstream", "mended"])
 async def test_who_reads_a_stream_that_is_ended_on_his_own_side_is_woken(mended: bool) -> None:
-    """Upstream is not: where the first of the two fails, ``reset`` in gossip/overrides.py is not needed any more."""
+    """Upstream is not: where the first of the two fails, ``reset`` in gossip/endings.py is not needed any more."""
     async with pair() as (one, two):
         one.handle("/silent/1", sleep)
         stream = await two._host.new_stream(ID.from_base58(one.peer_id), [TProtocol("/silent/1")])
@@ -41,7 +41,7 @@ async def test_who_reads_a_stream_that_is_ended_on_his_own_side_is_woken(mended:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             await trio.testing.wait_all_tasks_blocked()
-            await (overrides.reset(stream) if mended else stream.reset())
+            await (endings.reset(stream) if mended else stream.reset())
             with trio.move_on_after(SECONDS if mended else 1.0):
                 await ended.wait()
             assert ended.is_set() is mended
