@@ -74,14 +74,17 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def scene(
+    door: gate.Door | None = None, clock_ms: Callable[[], int] = real_ms
+) -> AsyncIterator[Scene]:
+    """``door`` and ``clock_ms`` are the first's."""
     async with (
-        open_transport(identity(1), [LOCAL]) as one,
+        open_transport(identity(1), [LOCAL], door=door) as one,
         open_transport(identity(2), [LOCAL]) as two,
         open_transport(EVIL, [LOCAL]) as evil,
         trio.open_nursery() as nursery,
     ):
-        first = Member(1, one, clock_ms=real_ms)
+        first = Member(1, one, clock_ms=clock_ms)
         second = Member(2, two, one.addresses(), clock_ms=real_ms)
         for member in (first, second):
             await nursery.start(member.swarm.run)
