@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from gossip import memory, wire
 from gossip.gate import STRIKES
 from gossip.memory import MemoryNetwork
-from gossip.swarm import SESSION_SECONDS, SYNC_SECONDS
+from gossip.swarm import MOST_FAILED, SESSION_SECONDS, SYNC_SECONDS
 from gossip.sync import SYNC
 from gossip.transport import Stream
 from gossip.wire import FRAME_SECONDS
@@ -127,6 +127,33 @@ async def test_who_asks_for_all_and_reads_it_slowly_holds_a_slot_for_a_bounded_t
         assert slow.peer_id in one.swarm._served
         await until(lambda: slow.peer_id not in one.swarm._served, 2 * SESSION_SECONDS)
         assert least <= trio.current_time() - begun <= most + 2.0
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_stalls_whole_sessions_is_shut_out_and_others_are_not(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take the place again as soon as it is free."""
+    monkeypatch.setattr(memory, "WINDOW", 1)
+    network = MemoryNetwork()
+    one, two = members_of(network, 2)
+    for number in range(300):
+        one.keep(seal(one.identity, SWARM_ID, Note(virtual_ms(), number, "x" * 2000, ())))
+    slow = network.transport(identity(99).peer_id)
+    slow.handle(SYNC, agree_at_once)
+    async with trio.open_nursery() as nursery:
+        await start(nursery, [one, two])
+        await slow.connect(one.address)
+        for times in range(1, MOST_FAILED + 1):
+            assert slow.peer_id in one.transport.peers()
+            stream = await slow.open(one.transport.peer_id, SYNC)
+            await ask_for_all(stream)
+            await read_slowly(stream, FRAME_SECONDS - 1)
+            assert one.rejected["sync"] == times
+        await until(lambda: slow.peer_id not in one.transport.peers(), 1.0)
+        await slow.connect(one.address)
+        await until(lambda: slow.peer_id not in one.transport.peers(), 1.0)
+        assert one.transport.peers() == [two.transport.peer_id]
         nursery.cancel_scope.cancel()
 
 
