@@ -64,3 +64,11 @@ async def hang_up(connection: Any) -> None:
             scope.shield = True
             await raw_of(connection.muxed_conn).close()
             await connection._cleanup()
+
+
+async def end_at_once(muxed: Any) -> None:
+    """End a connection without a word, and drop what came over it."""
+    with suppress(BaseLibp2pError, OSError):
+        await raw_of(muxed).close()
+    for buffer in muxed.stream_buffers.values():
+        buffer.clear()

@@ -6,7 +6,8 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import trio
@@ -22,7 +23,7 @@ from libp2p.transport.exceptions import MuxerUpgradeFailure, SecurityUpgradeFail
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from gossip.connections import host_of, place_of, relayed
-from gossip.endings import forget
+from gossip.endings import end_at_once, forget
 from gossip.faults import WRONG, GarbledError, is_wrong
 from gossip.gate import Door
 from gossip.private import CheckedConnection
@@ -42,6 +43,9 @@ WINDOW_BYTES = 1024 * 1024
 #: What waits to be read on all streams of one connection together. Who keeps to the windows would have to fill four
 #: streams that nobody reads, and ours are read as long as they are open.
 MOST_WAITING_BYTES = 4 * WINDOW_BYTES
+#: The same of all connections together: what a small machine can spare, and far more than honest peers send that are
+#: read.
+MOST_WAITING_OF_ALL = 64 * MOST_WAITING_BYTES
 
 Deliver = Callable[[Any, Any], bool]
 
@@ -186,25 +190,60 @@ def guard_streams(host: Any, door: Door) -> None:
 yamux.MAX_WINDOW_SIZE = WINDOW_BYTES
 
 
+class _Buffers:
+    """What waits to be read on the connections of a node, and is bounded of each and of all together."""
+
+    def __init__(self, network: Any, door: Door) -> None:
+        self._network = network
+        self._door = door
+        self._left = MOST_WAITING_OF_ALL  # that may come before all are looked at again
+        self._coming: Counter[Any] = Counter()  # of each connection, in the frame that is being read
+
+    async def read(self, muxed: Any, read: Callable[[int], Awaitable[Any]], length: int) -> Any:
+        """A frame. Raises TooSlowError, the one error that ends the connection."""
+        self._coming[muxed] = length
+        try:
+            if self._waits(muxed) > MOST_WAITING_BYTES:
+                self._reject("oversize", "more than its windows allow", muxed)
+                raise trio.TooSlowError
+            self._left -= length
+            if self._left < 0 and muxed in await self._make_room():
+                raise trio.TooSlowError
+            return await read(length)
+        finally:
+            del self._coming[muxed]
+
+    async def _make_room(self) -> set[Any]:
+        """Hang up on those that hold most; these."""
+        connections = (connection.muxed_conn for connection in self._network.get_connections())
+        here = {muxed: self._waits(muxed) for muxed in {*self._coming, *connections}}
+        ended = set()
+        while sum(here.values()) > MOST_WAITING_OF_ALL:
+            most = max(here, key=here.__getitem__)
+            del here[most]
+            ended.add(most)
+            self._reject("quota", "the most of all that waits", most)
+            await end_at_once(most)
+        self._left = max(MOST_WAITING_OF_ALL - sum(here.values()), WINDOW_BYTES)
+        return ended
+
+    def _waits(self, muxed: Any) -> int:
+        return sum(map(len, muxed.stream_buffers.values())) + self._coming[muxed]
+
+    def _reject(self, reason: str, wrong: str, muxed: Any) -> None:
+        self._door.judge.reject(RemoteProtocolError(reason, wrong), str(muxed.peer_id))
+
+
 def bound_buffers(network: Any, door: Door) -> None:
-    """Hang up on who sends far more than its windows allow.
+    """Hang up on who sends far more than its windows allow, and on who holds most where all together send too much.
 
     Upstream: that is noted in the log, and kept.
     """
-    agree_on_muxer = network.upgrader.upgrade_connection
+    agree_on_muxer, buffers = network.upgrader.upgrade_connection, _Buffers(network, door)
 
     async def upgrade_connection(connection: Any, peer_id: Any) -> Any:
         muxed = await agree_on_muxer(connection, peer_id)
-        read = muxed._read_data_body
-
-        async def read_within_bounds(length: int) -> Any:
-            if sum(map(len, muxed.stream_buffers.values())) + length > MOST_WAITING_BYTES:
-                error = RemoteProtocolError("oversize", "more than its windows allow")
-                door.judge.reject(error, str(peer_id))
-                raise trio.TooSlowError  # the one error that ends the connection
-            return await read(length)
-
-        muxed._read_data_body = read_within_bounds
+        muxed._read_data_body = partial(buffers.read, muxed, muxed._read_data_body)
         return muxed
 
     network.upgrader.upgrade_connection = upgrade_connection
