@@ -204,6 +204,14 @@ async def half_open(scene: Scene, protocol: str) -> None:
             await stream._stream.reset()  # type: ignore[attr-defined]
 
 
+async def long_question(scene: Scene, protocol: str) -> None:
+    """The beginning of a frame that is larger than any honest one, and would be waited for."""
+    with suppress(RemoteProtocolError):
+        stream = await scene.evil.open(scene.victim, protocol)
+        await stream._stream.write((wire.SHORT_BYTES + 1).to_bytes(4, "big"))  # type: ignore[attr-defined]
+        await until_closed(stream)
+
+
 async def wrong_word(scene: Scene, protocol: str) -> None:
     with suppress(RemoteProtocolError):
         stream = await scene.evil.open(scene.victim, protocol)
@@ -224,10 +232,11 @@ STREAMS: dict[Attack, dict[str, str]] = {
     silent: {SYNC: "stream", PRESENT: "quota", FETCH: "crowd", ALIVE: "crowd"},
     endless: dict.fromkeys((SYNC, PRESENT, FETCH, ALIVE), "oversize"),
     oversized: dict.fromkeys((SYNC, PRESENT, FETCH, ALIVE), "oversize"),
+    long_question: dict.fromkeys((FETCH, ALIVE), "oversize"),
     half_open: dict.fromkeys((SYNC, PRESENT, FETCH, ALIVE), "stream"),
     wrong_word: dict.fromkeys((SYNC, PRESENT, FETCH, ALIVE), "malformed"),
 }
-MISUSED = [(attack, protocol) for attack, reasons in STREAMS.items() for protocol in (*reasons, HELLO, PROGRAM)]
+MISUSED: list[tuple[Attack, str]] = [(attack, protocol) for attack, reasons in STREAMS.items() for protocol in reasons]
 
 
 @pytest.mark.parametrize(("attack", "protocol"), MISUSED, ids=lambda one: getattr(one, "__name__", one))
@@ -235,9 +244,19 @@ async def test_streams_that_are_misused_are_counted_and_harm_nobody(attack: Atta
     async with scene() as found:
         rejected = found.honest[0].rejected
         await attack(found, protocol)
-        reason = STREAMS[attack].get(protocol)
-        await until(lambda: reason is None or rejected[reason] >= 1, SECONDS + wire.FRAME_SECONDS)
+        reason = STREAMS[attack][protocol]
+        await until(lambda: rejected[reason] >= 1, SECONDS + wire.FRAME_SECONDS)
         assert set(rejected) <= {reason, "stream", *(["quota"] if protocol == PRESENT else [])}
+
+
+@pytest.mark.parametrize("protocol", [HELLO, PROGRAM])
+@pytest.mark.parametrize("attack", [silent, endless, oversized, half_open])
+async def test_what_comes_where_nothing_is_heard_harms_nobody(attack: Attack, protocol: str) -> None:
+    async with scene() as found:
+        await attack(found, protocol)
+        await found.unharmed()
+        assert set(found.honest[0].rejected) <= {"stream"}
+        assert found.connected
 
 
 @pytest.mark.parametrize("protocol", [SYNC, FETCH, ALIVE])
