@@ -130,7 +130,7 @@ class Gate:
         clock_ms: Callable[[], int],
         on_rejected: Callable[[str, str], None],
         *,
-        host_of: Callable[[str], str],
+        host_of: Callable[[str], str] = lambda peer: "",
         on_shut_out: Callable[[str], None] = lambda peer: None,
         holds: Callable[[str], bool] = lambda record_id: False,
     ) -> None:
