@@ -4,6 +4,9 @@
     memory            an in-memory network behind it, seeded and on any clock
     libp2p_transport  libp2p behind it
     frames            frames over libp2p's streams
+    connections       what can be told of a connection of libp2p
+    endings           ending what is to end
+    faults            whose fault an error of libp2p is
     overrides         mends of libp2p's private parts
     relay             putting peers through to each other
     reach             being called, and calling, through a relay

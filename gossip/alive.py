@@ -27,11 +27,16 @@ GiveUp = Callable[[str], Awaitable[None]]
 
 
 class Alive:
-    """``give_up`` is called with the peer id of a connected peer that was silent for too long."""
+    """``give_up`` is called with the peer id of a connected peer that was silent for too long, ``on_wrong`` with what
+    one says that is wrong.
+    """
 
-    def __init__(self, transport: Transport, give_up: GiveUp) -> None:
+    def __init__(
+        self, transport: Transport, give_up: GiveUp, on_wrong: Callable[[RemoteProtocolError, str], None]
+    ) -> None:
         self._transport = transport
         self._give_up = give_up
+        self._on_wrong = on_wrong
 
     async def watch(self, peer: str) -> None:
         """Until a peer is gone. One that does not speak the protocol is left alone."""
@@ -44,8 +49,8 @@ class Alive:
         silent = False
         async with trio.open_nursery() as nursery:
             scope = nursery.cancel_scope
-            nursery.start_soon(_until_broken, _say, stream, scope)
-            nursery.start_soon(_until_broken, _hear, stream, scope)
+            nursery.start_soon(self._until_broken, _say, stream, scope)
+            nursery.start_soon(self._until_broken, _hear, stream, scope)
             while (left := self._left(stream.peer)) > 0:  # noqa: ASYNC110  # an event for each byte would cost more
                 await trio.sleep(left)
             silent = True
@@ -56,12 +61,16 @@ class Alive:
     def _left(self, peer: str) -> float:
         return self._transport.heard(peer) + SILENT_SECONDS - trio.current_time()
 
-
-async def _until_broken(act: Callable[[Stream], Awaitable[None]], stream: Stream, scope: trio.CancelScope) -> None:
-    """Without limits of time, which ``heard`` sets: a slow peer is not a broken one."""
-    with suppress(RemoteProtocolError):
-        await act(stream)
-    scope.cancel()
+    async def _until_broken(
+        self, act: Callable[[Stream], Awaitable[None]], stream: Stream, scope: trio.CancelScope
+    ) -> None:
+        """Without limits of time, which ``heard`` sets: a slow peer is not a broken one."""
+        try:
+            await act(stream)
+        except RemoteProtocolError as error:
+            if not scope.cancel_called:  # where one way breaks, so does the other
+                self._on_wrong(error, stream.peer)
+        scope.cancel()
 
 
 async def _say(stream: Stream) -> None:
@@ -72,5 +81,5 @@ async def _say(stream: Stream) -> None:
 
 async def _hear(stream: Stream) -> None:
     while True:
-        await wire.hear(stream, "alive", seconds=inf)
+        await wire.hear(stream, "alive", seconds=inf, most=wire.SHORT_BYTES)
         await trio.sleep(READ_SECONDS)

@@ -22,7 +22,7 @@ from libp2p.peer.id import ID
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
-from gossip.overrides import reset
+from gossip.endings import reset
 from gossip.transport import CIRCUIT, CLOSE_SECONDS
 from protocol.errors import RemoteProtocolError
 

@@ -23,9 +23,9 @@ def serve_assets(transport: Transport, asset: Callable[[str], bytes | None]) -> 
     """Give what ``asset`` has."""
 
     async def answer(stream: Stream) -> None:
-        _, commit = wire.checked(await wire.hear(stream, "asset"), str, str)
+        _, commit = wire.checked(await wire.hear(stream, "asset", most=wire.SHORT_BYTES), str, str)
         if len(commit) != COMMIT_HEX:
-            raise RemoteProtocolError("stream", "not a commit id")
+            raise RemoteProtocolError("malformed", "not a commit id")
         await wire.send_bytes(stream, asset(commit))
 
     transport.handle(FETCH, answer)

@@ -7,7 +7,7 @@ from typing import Any
 import trio
 from libp2p.exceptions import BaseLibp2pError
 
-from gossip.overrides import finish
+from gossip.endings import finish
 from protocol.errors import RemoteProtocolError
 
 #: ``read_exactly`` gives up after 101 reads, and one large write holds the connection: so in pieces.

@@ -5,9 +5,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from gossip.live import lasts_ms
 from gossip.seen import Seen
+from gossip.transport import Judge, Lenient
 from protocol.errors import RemoteProtocolError
 from protocol.records import Record, open_record
 from protocol.statements import Claim, Note, Presence, Result, Verdict
@@ -40,6 +42,9 @@ MOST_OF_A_HOST = 64
 #: Wrong messages of one peer, each of which an honest node would have stopped, until it is shut out.
 STRIKES = 16
 SHUT_OUT_MS = 10 * 60_000
+#: Wrong messages of all peers of one IP address together, in the time that one is shut out, until no new connection of
+#: it is taken for as long: a new key is soon made, and a laboratory behind one address has more than one bad node.
+STRIKES_OF_A_HOST = 16 * STRIKES
 #: No fault of a peer: streams break, clocks differ, bursts happen.
 FORGIVEN = frozenset({"stream", "future", "quota", "full"})
 #: Of these, what may be right later and is taken then.
@@ -56,6 +61,7 @@ class Door:
         self._allowed = frozenset(allowed)
         self._on_refused = on_refused
         self._told = Seen[str](MOST_PEERS)
+        self.judge: Judge = Lenient()
         self._hosts: Counter[str] = Counter()
 
     def allows(self, peer: str) -> bool:
@@ -90,8 +96,11 @@ class Door:
     @contextmanager
     def entered(self, host: str) -> Iterator[bool]:
         """Whether one more connection of an IP address may be here; it is while the block lasts."""
-        enters = self._hosts[host] < MOST_OF_A_HOST
-        if not enters:
+        host = household(host)
+        enters = not self.judge.shuts_out(host) and self._hosts[host] < MOST_OF_A_HOST
+        if self.judge.shuts_out(host):
+            self._refuse("barred", host, "peers there sent too much that is wrong")
+        elif not enters:
             self._refuse("crowd", host, f"{MOST_OF_A_HOST} of it are here already")
         self._hosts[host] += enters
         try:
@@ -111,7 +120,8 @@ class Gate:
     """Checks what comes in and counts what is wrong.
 
     ``on_rejected`` is told the reason and the peer that gave it to us, ``on_shut_out`` the peer of whom we hear
-    nothing for a while; ``holds`` says whether a record is held. ``clock_ms`` is milliseconds since 1970.
+    nothing for a while; ``holds`` says whether a record is held, ``host_of`` at which IP address a connected peer is.
+    ``clock_ms`` is milliseconds since 1970.
     """
 
     def __init__(
@@ -120,12 +130,14 @@ class Gate:
         clock_ms: Callable[[], int],
         on_rejected: Callable[[str, str], None],
         *,
+        host_of: Callable[[str], str] = lambda peer: "",
         on_shut_out: Callable[[str], None] = lambda peer: None,
         holds: Callable[[str], bool] = lambda record_id: False,
     ) -> None:
         self._swarm_id = swarm_id
         self._clock_ms = clock_ms
         self._on_rejected = on_rejected
+        self._host_of = host_of
         self._on_shut_out = on_shut_out
         self._holds = holds
         self._opened: OrderedDict[bytes, Record] = OrderedDict()
@@ -133,6 +145,8 @@ class Gate:
         self._authors = Budgets(MESSAGES_A_SECOND, BURST)
         self._forwarders = Budgets(FORWARDED_A_SECOND, FORWARDED_BURST)
         self._strikes: OrderedDict[str, int] = OrderedDict()
+        self._hosts = Budgets(STRIKES_OF_A_HOST * 1000 / SHUT_OUT_MS, STRIKES_OF_A_HOST)
+        self._came_from: OrderedDict[str, str] = OrderedDict()
         self._shut_out: dict[str, int] = {}
 
     def open(self, data: bytes, *, passed_on: bool = False) -> Record:
@@ -169,19 +183,34 @@ class Gate:
             return False
         return True
 
-    def reject(self, error: RemoteProtocolError, peer: str) -> None:
-        """Count what a peer did wrong."""
-        if error.reason == "stream":
+    def met(self, peer: str) -> None:
+        """A peer has come: who sends what is wrong and is gone before it is looked at came from somewhere too."""
+        self._came_from[peer] = household(self._host_of(peer))
+        if len(self._came_from) > MOST_PEERS:
+            self._came_from.popitem(last=False)
+
+    def reject(self, error: RemoteProtocolError, peer: str, host: str = "", strikes: int = 1) -> None:
+        """Count what a peer did wrong, or somebody at a host; it is as bad as so many wrong messages."""
+        if error.reason == "stream" and not self._host_of(peer):
+            return  # it broke with its connection, which either side or the network may end
+        self._on_rejected(error.reason, peer or host)
+        if error.reason not in FORGIVEN:
+            self._strike(peer, strikes)
+            self._strike_host(household(host or self._host_of(peer)) or self._came_from.get(peer, ""), strikes)
+
+    def _strike(self, peer: str, strikes: int) -> None:
+        if not peer:
             return
-        self._on_rejected(error.reason, peer)
-        if error.reason in FORGIVEN:
-            return
-        strikes = self._strikes.pop(peer, 0) + 1
-        self._strikes[peer] = strikes
+        self._strikes[peer] = strikes = self._strikes.pop(peer, 0) + strikes
         if len(self._strikes) > MOST_PEERS:
             self._strikes.popitem(last=False)
         if strikes >= STRIKES:
             self.shut_out(peer)
+
+    def _strike_host(self, host: str, strikes: int) -> None:
+        """Who is here from there stays: it has strikes of its own."""
+        if host and not self._hosts.spend(host, self._clock_ms(), strikes):
+            self._shut(host)
 
     @contextmanager
     def counting(self, peer: str) -> Iterator[None]:
@@ -202,15 +231,19 @@ class Gate:
     def shut_out(self, peer: str) -> None:
         """Hear nothing of a peer for a while."""
         self._strikes.pop(peer, None)
-        self._shut_out[peer] = self._clock_ms() + SHUT_OUT_MS
-        if len(self._shut_out) > MOST_PEERS:
-            del self._shut_out[next(iter(self._shut_out))]
+        self._shut(peer)
         self._on_shut_out(peer)
 
-    def shuts_out(self, peer: str) -> bool:
-        until_ms = self._shut_out.get(peer, 0)
+    def _shut(self, name: str) -> None:
+        self._shut_out[name] = self._clock_ms() + SHUT_OUT_MS
+        if len(self._shut_out) > MOST_PEERS:
+            del self._shut_out[next(iter(self._shut_out))]
+
+    def shuts_out(self, name: str) -> bool:
+        """A peer, or the household of an IP address."""
+        until_ms = self._shut_out.get(name, 0)
         if until_ms and until_ms <= self._clock_ms():
-            del self._shut_out[peer]
+            del self._shut_out[name]
             return False
         return bool(until_ms)
 
@@ -232,11 +265,17 @@ class Budgets:
         self._a_second, self._burst = a_second, burst
         self._left: OrderedDict[object, tuple[float, int]] = OrderedDict()
 
-    def spend(self, name: object, now_ms: int) -> bool:
-        """Whether there was one left."""
+    def spend(self, name: object, now_ms: int, cost: float = 1.0) -> bool:
+        """Whether there was one left, or as many as it costs."""
         left, since_ms = self._left.pop(name, (self._burst, now_ms))
         left = min(self._burst, left + (now_ms - since_ms) / 1000 * self._a_second)
-        self._left[name] = (max(0.0, left - 1.0), now_ms)
+        self._left[name] = (max(0.0, left - cost), now_ms)
         if len(self._left) > MOST_PEERS:
             self._left.popitem(last=False)
-        return left >= 1.0
+        return left >= cost
+
+
+def household(host: str) -> str:
+    """What one customer of a provider has: an IPv4 address, or a /64 of IPv6."""
+    address = ip_address(host) if host else None
+    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else host

@@ -11,7 +11,6 @@ from typing import Any
 
 import trio
 from libp2p import new_host
-from libp2p.abc import INotifee
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
@@ -29,7 +28,9 @@ from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
 from gossip.circuit import DCUTR, HOP, STOP, split
+from gossip.connections import Arrivals, heard_at, host_at, is_here, relayed
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
+from gossip.endings import hang_up
 from gossip.frames import Libp2pStream
 from gossip.gate import Door
 from gossip.overrides import (
@@ -39,12 +40,8 @@ from gossip.overrides import (
     end_inbound,
     guard_handshakes,
     guard_streams,
-    hang_up,
-    heard_at,
-    host_at,
     keep_known,
     keep_private,
-    relayed,
 )
 from gossip.reach import Reach
 from gossip.relay import Relay
@@ -55,6 +52,7 @@ from gossip.transport import (
     ConnectError,
     Handler,
     Inbox,
+    Judge,
     Stream,
     Validator,
     accepts,
@@ -117,7 +115,7 @@ async def open_transport(
         spam_protection_enabled=False,  # counts by forwarder, 10 a second: it would mute a busy hub
         eclipse_protection_enabled=False,  # wants three IP addresses in a mesh; a lab has one
     )
-    pubsub = SafePubsub(host, router)
+    pubsub = SafePubsub(host, router, door=door)
     transport = Libp2pTransport(identity.peer_id, host, pubsub, announce, door, listens=bool(bound))
     async with (
         host.run(listen_addrs=[]),
@@ -156,9 +154,9 @@ def _host(identity: Identity, key: bytes | None, door: Door) -> Any:
         disable_identify_address_discovery=True,
     )
     host.get_network().retry_config = RetryConfig(max_retries=0)  # when to try again is the address book's to say
-    guard_streams(host)
-    bound_buffers(host.get_network())
-    guard_handshakes(host.get_network())
+    guard_streams(host, door)
+    bound_buffers(host.get_network(), door)
+    guard_handshakes(host.get_network(), door)
     keep_private(host.get_network(), key, door)
     end_inbound(host.get_network(), door)
     dial_nobody(host.get_network())
@@ -187,7 +185,7 @@ class Libp2pTransport:
         self._dialed: dict[str, str] = {}
         self._dialing: set[str] = set()
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
-        self._network.register_notifee(_Arrivals(self._arrived, self._forget_dialed))
+        self._network.register_notifee(Arrivals(self._arrived, self._forget_dialed))
         self._relay = Relay(host, door)
         self._reach = Reach(host, door, self.peer_address, listens=listens, announces=bool(announce))
         if listens:
@@ -228,7 +226,7 @@ class Libp2pTransport:
 
     def peers(self) -> list[str]:
         connections = self._network.get_connections_map()
-        return [str(peer) for peer, some in connections.items() if any(map(_is_here, some))]
+        return [str(peer) for peer, some in connections.items() if any(map(is_here, some))]
 
     def peer_address(self, peer: str) -> str | None:
         return self._dialed.get(peer) if peer in self.peers() else None
@@ -309,7 +307,7 @@ class Libp2pTransport:
         if topic in self._pubsub.topic_validators:
             raise LocalProtocolError(f"already subscribed to {topic}")
         send, receive = trio.open_memory_channel[tuple[str, bytes]](INBOX)
-        check = _checker(self._host.get_id(), validator, send)
+        check = _checker(self._host.get_id(), validator, self._door, send)
         self._pubsub.set_topic_validator(topic, check, is_async_validator=False)
         await self._pubsub.subscribe(topic)
         return receive
@@ -322,6 +320,9 @@ class Libp2pTransport:
             raise LocalProtocolError(f"a message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES}")
         await self._pubsub.publish(topic, data)
 
+    def judged_by(self, judge: Judge) -> None:
+        self._door.judge = judge
+
     def relay_for(self, admits: Callable[[str], bool]) -> None:
         self._relay.admits = admits
 
@@ -330,7 +331,7 @@ class Libp2pTransport:
             if relayed(stream.muxed_conn):  # a circuit is there to find a direct way
                 await stream.reset()
             else:
-                await serve(handler, Libp2pStream(stream))
+                await serve(handler, Libp2pStream(stream), self._door.judge)
 
         self._host.set_stream_handler(TProtocol(protocol), serve_one)
 
@@ -355,41 +356,15 @@ class Libp2pTransport:
         return Libp2pStream(stream)
 
 
-def _is_here(connection: Any) -> bool:
-    return not connection.is_closed and not relayed(connection.muxed_conn)
-
-
-class _Arrivals(INotifee):  # type: ignore[misc]  # libp2p has no usable types
-    """Tells of connections; what it leaves lying is found by looking at ``peers``."""
-
-    def __init__(self, arrived: trio.MemorySendChannel[str], gone: Callable[[str], None]) -> None:
-        self._arrived = arrived
-        self._gone = gone
-
-    async def connected(self, network: Any, conn: Any) -> None:
-        if relayed(conn.muxed_conn):
-            return
-        with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            self._arrived.send_nowait(str(conn.muxed_conn.peer_id))
-
-    async def disconnected(self, network: Any, conn: Any) -> None:
-        self._gone(str(conn.muxed_conn.peer_id))
-
-    async def opened_stream(self, network: Any, stream: Any) -> None: ...
-    async def closed_stream(self, network: Any, stream: Any) -> None: ...
-    async def listen(self, network: Any, multiaddr: Any) -> None: ...
-    async def listen_close(self, network: Any, multiaddr: Any) -> None: ...
-
-
 def _checker(
-    me: Any, validator: Validator, inbox: trio.MemorySendChannel[tuple[str, bytes]]
+    me: Any, validator: Validator, door: Door, inbox: trio.MemorySendChannel[tuple[str, bytes]]
 ) -> Callable[[Any, Any], bool]:
     """libp2p's validator, which delivers too: it is asked once for each new message that is well signed."""
 
     def check(forwarder: Any, message: Any) -> bool:
         if forwarder == me:
             return True
-        if not accepts(validator, str(forwarder), message.data):
+        if not accepts(validator, str(forwarder), message.data, door.judge):
             return False
         with suppress(trio.WouldBlock, trio.BrokenResourceError):
             inbox.send_nowait((str(forwarder), message.data))

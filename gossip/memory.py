@@ -15,7 +15,19 @@ from math import log as ln
 import trio
 
 from gossip.seen import Seen
-from gossip.transport import INBOX, ConnectError, Handler, Inbox, Stream, Validator, accepts, peer_of, serve
+from gossip.transport import (
+    INBOX,
+    ConnectError,
+    Handler,
+    Inbox,
+    Judge,
+    Lenient,
+    Stream,
+    Validator,
+    accepts,
+    peer_of,
+    serve,
+)
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 
 Latency = Callable[[random.Random], float]
@@ -148,6 +160,7 @@ class MemoryTransport:
         self._streams: dict[str, list[MemoryStream]] = {}
         self._seen = Seen[tuple[str, bytes]](REMEMBERED)
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
+        self.judge: Judge = Lenient()
         self.dead = False
 
     @property
@@ -181,7 +194,7 @@ class MemoryTransport:
             raise ConnectError(f"{address}: that is this node's own address")
         await trio.sleep(2 * self._network.draw_latency())
         other = self._network.find(peer)
-        if other is None or self.dead or not other.addresses():
+        if other is None or self.dead or not other.addresses() or other.judge.shuts_out(HOST):
             raise ConnectError(f"{address}: cannot reach it: connection refused")
         if not self._network.reachable(self._peer_id, peer):
             await trio.sleep(DIAL_SECONDS)
@@ -207,6 +220,9 @@ class MemoryTransport:
         self._forward(topic, data, but=self._peer_id)
         await trio.lowlevel.checkpoint()
 
+    def judged_by(self, judge: Judge) -> None:
+        self.judge = judge
+
     def relay_for(self, admits: Callable[[str], bool]) -> None:
         """Nothing: who listens is reached by all here."""
 
@@ -224,7 +240,7 @@ class MemoryTransport:
         mine, theirs = _pair(self, other)
         self._keep(mine)
         other._keep(theirs)
-        trio.lowlevel.spawn_system_task(serve, handler, theirs)
+        trio.lowlevel.spawn_system_task(serve, handler, theirs, other.judge)
         return mine
 
     # for the network
@@ -252,7 +268,7 @@ class MemoryTransport:
         ours = self._topics.get(topic)
         if ours is None or not self._seen.add((topic, data)):
             return
-        if not accepts(ours.validator, forwarder, data):
+        if not accepts(ours.validator, forwarder, data, self.judge):
             return
         with suppress(*UNREAD):  # sync brings what did not fit
             ours.inbox.send_nowait((forwarder, data))

@@ -6,27 +6,28 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
-from ipaddress import ip_address
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import trio
-from libp2p.connection_types import ConnectionType
 from libp2p.exceptions import BaseLibp2pError, ParseError
-from libp2p.io.exceptions import IOException
+from libp2p.io.exceptions import IOException, MessageTooLarge
 from libp2p.network.exceptions import SwarmException
-from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
+from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError, MultiselectError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
-from libp2p.pubsub import mcache
-from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub import mcache, pubsub
+from libp2p.pubsub.validators import signature_validator
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.exceptions import MuxerUpgradeFailure, SecurityUpgradeFailure
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from gossip.connections import host_of, place_of, relayed
+from gossip.endings import end_at_once, forget
+from gossip.faults import WRONG, GarbledError, is_wrong
 from gossip.gate import Door
 from gossip.private import CheckedConnection
-from gossip.transport import CLOSE_SECONDS, LOOPBACK
+from protocol.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ WINDOW_BYTES = 1024 * 1024
 #: What waits to be read on all streams of one connection together. Who keeps to the windows would have to fill four
 #: streams that nobody reads, and ours are read as long as they are open.
 MOST_WAITING_BYTES = 4 * WINDOW_BYTES
+#: The same of all connections together: what a small machine can spare, and far more than honest peers send that are
+#: read.
+MOST_WAITING_OF_ALL = 64 * MOST_WAITING_BYTES
 
 Deliver = Callable[[Any, Any], bool]
 
@@ -56,16 +60,17 @@ def message_id(message: Any) -> bytes:
 mcache.default_msg_id_fn = message_id
 
 
-class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types
+class SafePubsub(pubsub.Pubsub):  # type: ignore[misc]  # libp2p has no usable types
     """Pubsub that no peer can end, and that loses less.
 
     Upstream: ``counter`` starts at whole seconds, so a node that published faster than one message a second
     repeats its sequence numbers after a restart, and peers drop them as seen or as equivocation.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, door: Door, **kwargs: Any) -> None:
         super().__init__(*args, msg_id_constructor=message_id, **kwargs)
         self.counter = time.time_ns()
+        self._door = door
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         """Upstream: a message with a malformed sender or key raises in a task of the service and ends the
@@ -73,6 +78,8 @@ class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types
         """
         try:
             await super().push_msg(msg_forwarder, msg)
+        except RemoteProtocolError as error:
+            self._door.judge.reject(error, str(msg_forwarder))
         except Exception as error:
             if msg_forwarder == self.my_id:
                 raise
@@ -93,6 +100,14 @@ class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types
             await stream.reset()
             self._handle_dead_peer(peer)
 
+    async def continuously_read_stream(self, stream: Any) -> None:
+        """Upstream: what is no protobuf, or is too large, is noted in the log alone."""
+        try:
+            await super().continuously_read_stream(stream)
+        except WRONG as error:
+            self._door.judge.reject(RemoteProtocolError("malformed", repr(error)), str(stream.muxed_conn.peer_id))
+            raise
+
     def notify_subscriptions(self, publish_message: Any) -> None:
         """Nothing: the validator has delivered it.
 
@@ -112,20 +127,53 @@ class SafePubsub(Pubsub):  # type: ignore[misc]  # libp2p has no usable types
             queue._queue.max_size = OUTBOX
 
 
-def guard_streams(host: Any) -> None:
+async def _read_rpc(reader: Any, most: int) -> bytes:
+    try:
+        return bytes(await read_varint_prefixed_bytes_limited(reader, most))
+    except MessageTooLarge as error:
+        raise ParseError(str(error)) from None
+
+
+def _verify(message: Any) -> bool:
+    """Raises RemoteProtocolError for a signature that does not verify, or cannot. Upstream: a line in the log."""
+    try:
+        verified = signature_validator(message)
+    except Exception as error:  # the boundary of what a sender and his key may be
+        raise RemoteProtocolError("malformed", f"a sender or key: {error!r}") from error
+    if not verified:
+        raise RemoteProtocolError("signature", "a gossip message")
+    return True
+
+
+#: Both are taken by name there.
+pubsub.read_varint_prefixed_bytes_limited = _read_rpc
+pubsub.signature_validator = _verify
+
+
+def guard_streams(host: Any, door: Door) -> None:
     """Let no stream handler raise, no peer have more streams than it needs, and none be kept that is served.
 
     Upstream: an exception in one, ours or its own (a peer that garbles the choice of a protocol), goes
     through the connection's nursery and ends the host. And whoever opens streams has a task for each, without end.
     """
-    original = host._swarm_stream_handler
+    original, negotiate = host._swarm_stream_handler, host.multiselect.negotiate
     serving: Counter[Any] = Counter()
+
+    async def negotiate_and_tell(communicator: Any, *limit: Any) -> Any:
+        try:
+            return await negotiate(communicator, *limit)
+        except MultiselectError as error:
+            if isinstance(error.__cause__, GarbledError):
+                peer = str(communicator.read_writer.muxed_conn.peer_id)
+                door.judge.reject(RemoteProtocolError("malformed", "the choice of a protocol"), peer)
+            raise
 
     async def handle(stream: Any) -> None:
         peer = stream.muxed_conn.peer_id
         serving[peer] += 1
         try:
             if serving[peer] > MOST_STREAMS:
+                door.judge.reject(RemoteProtocolError("crowd", f"more than {MOST_STREAMS} streams"), str(peer))
                 await stream.reset()
             else:
                 await original(stream)
@@ -136,57 +184,70 @@ def guard_streams(host: Any) -> None:
             serving[peer] -= 1
             if not serving[peer]:
                 del serving[peer]
-            await _forget(stream)
+            await forget(stream)
 
+    host.multiselect.negotiate = negotiate_and_tell
     host.get_network().set_stream_handler(handle)
-
-
-async def finish(stream: Any) -> None:
-    """Close a stream of which we read no more. What we wrote still arrives: the other side is not told of more."""
-    try:
-        await stream.close()
-    finally:
-        await _forget(stream)
-
-
-async def _forget(stream: Any) -> None:
-    """Drop what came on a stream, and what comes yet.
-
-    Upstream: a stream that the other side never ends is kept for as long as its connection, with all that comes on it.
-    What comes on one that is not known is dropped.
-    """
-    muxed = stream.muxed_stream
-    with trio.move_on_after(CLOSE_SECONDS) as scope:
-        scope.shield = True
-        async with muxed.conn.streams_lock:
-            known = muxed.conn.streams.get(muxed.stream_id) is muxed  # the number may be another's by now
-            if known:
-                muxed.conn.stream_buffers[muxed.stream_id].clear()
-            muxed.conn._finalize_stream_locked(muxed, fully_closed=known)
 
 
 #: Both what windows grow to and what a frame may have.
 yamux.MAX_WINDOW_SIZE = WINDOW_BYTES
 
 
-def bound_buffers(network: Any) -> None:
-    """Hang up on who sends far more than its windows allow.
+class _Buffers:
+    """What waits to be read on the connections of a node, and is bounded of each and of all together."""
+
+    def __init__(self, network: Any, door: Door) -> None:
+        self._network = network
+        self._door = door
+        self._left = MOST_WAITING_OF_ALL  # that may come before all are looked at again
+        self._coming: Counter[Any] = Counter()  # of each connection, in the frame that is being read
+
+    async def read(self, muxed: Any, read: Callable[[int], Awaitable[Any]], length: int) -> Any:
+        """A frame. Raises TooSlowError, the one error that ends the connection."""
+        self._coming[muxed] = length
+        try:
+            if self._waits(muxed) > MOST_WAITING_BYTES:
+                self._reject("oversize", "more than its windows allow", muxed)
+                raise trio.TooSlowError
+            self._left -= length
+            if self._left < 0 and muxed in await self._make_room():
+                raise trio.TooSlowError
+            return await read(length)
+        finally:
+            del self._coming[muxed]
+
+    async def _make_room(self) -> set[Any]:
+        """Hang up on those that hold most; these."""
+        connections = (connection.muxed_conn for connection in self._network.get_connections())
+        here = {muxed: self._waits(muxed) for muxed in {*self._coming, *connections}}
+        ended = set()
+        while sum(here.values()) > MOST_WAITING_OF_ALL:
+            most = max(here, key=here.__getitem__)
+            del here[most]
+            ended.add(most)
+            self._reject("quota", "the most of all that waits", most)
+            await end_at_once(most)
+        self._left = max(MOST_WAITING_OF_ALL - sum(here.values()), WINDOW_BYTES)
+        return ended
+
+    def _waits(self, muxed: Any) -> int:
+        return sum(map(len, muxed.stream_buffers.values())) + self._coming[muxed]
+
+    def _reject(self, reason: str, wrong: str, muxed: Any) -> None:
+        self._door.judge.reject(RemoteProtocolError(reason, wrong), str(muxed.peer_id))
+
+
+def bound_buffers(network: Any, door: Door) -> None:
+    """Hang up on who sends far more than its windows allow, and on who holds most where all together send too much.
 
     Upstream: that is noted in the log, and kept.
     """
-    agree_on_muxer = network.upgrader.upgrade_connection
+    agree_on_muxer, buffers = network.upgrader.upgrade_connection, _Buffers(network, door)
 
     async def upgrade_connection(connection: Any, peer_id: Any) -> Any:
         muxed = await agree_on_muxer(connection, peer_id)
-        read = muxed._read_data_body
-
-        async def read_within_bounds(length: int) -> Any:
-            if sum(map(len, muxed.stream_buffers.values())) + length > MOST_WAITING_BYTES:
-                log.info("%s sends more than its windows allow", peer_id)
-                raise trio.TooSlowError  # the one error that ends the connection
-            return await read(length)
-
-        muxed._read_data_body = read_within_bounds
+        muxed._read_data_body = partial(buffers.read, muxed, muxed._read_data_body)
         return muxed
 
     network.upgrader.upgrade_connection = upgrade_connection
@@ -201,7 +262,9 @@ async def _read_word(self: Any) -> str:
         if not data.endswith(b"\n"):
             raise ParseError("a word without its end")
         word: str = data[:-1].decode()
-    except (ParseError, IOException, UnicodeDecodeError) as error:
+    except (ParseError, MessageTooLarge, UnicodeDecodeError) as error:
+        raise GarbledError("no word") from error
+    except IOException as error:
         raise MultiselectCommunicatorError("fail to read from multiselect communicator") from error
     return word
 
@@ -210,8 +273,8 @@ async def _read_word(self: Any) -> str:
 MultiselectCommunicator.read = _read_word
 
 
-def guard_handshakes(network: Any) -> None:
-    """Let a handshake fail in no way but libp2p's own.
+def guard_handshakes(network: Any, door: Door) -> None:
+    """Let a handshake fail in no way but libp2p's own, and tell of those that a caller garbles.
 
     Upstream: what a peer garbles in one raises errors of noise, of protobuf and of the ciphers. A dial takes them for
     a failure; who makes a connection of a circuit, or of what came through a hole, ends with them.
@@ -221,18 +284,22 @@ def guard_handshakes(network: Any) -> None:
     async def upgrade_security(raw: Any, is_initiator: bool, peer_id: Any = None) -> Any:
         try:
             return await secure(raw, is_initiator, peer_id)
-        except (BaseLibp2pError, OSError):
-            raise
         except Exception as error:
+            if not is_initiator and is_wrong(error):
+                door.judge.reject(RemoteProtocolError("malformed", "a handshake"), "", place_of(raw))
+            if isinstance(error, BaseLibp2pError | OSError):
+                raise
             log.info("a handshake failed: %r", error)
             raise SecurityUpgradeFailure("the handshake was garbled") from error
 
     async def upgrade_connection(connection: Any, peer_id: Any) -> Any:
         try:
             return await agree_on_muxer(connection, peer_id)
-        except (BaseLibp2pError, OSError):
-            raise
         except Exception as error:
+            if is_wrong(error):
+                door.judge.reject(RemoteProtocolError("malformed", "the choice of a muxer"), str(peer_id))
+            if isinstance(error, BaseLibp2pError | OSError):
+                raise
             log.info("agreeing on a muxer with %s failed: %r", peer_id, error)
             raise SwarmException("the choice of a muxer was garbled") from error
 
@@ -284,7 +351,7 @@ def end_inbound(network: Any, door: Door) -> None:
     original = network.upgrade_inbound_raw_conn
 
     async def upgrade_and_wait(raw: Any, address: Any) -> Any:
-        with door.entered(_host_of(raw)) as entered:
+        with door.entered(place_of(raw)) as entered:
             if not entered:
                 await raw.close()
                 raise SwarmException("too many connections of one host")
@@ -310,7 +377,7 @@ def keep_private(network: Any, key: bytes | None, door: Door) -> None:
     agree_on_muxer = network.upgrader.upgrade_connection
 
     async def upgrade_inbound(raw: Any, address: Any) -> Any:
-        checked, host = CheckedConnection(raw, key), _host_of(raw)
+        checked, host = CheckedConnection(raw, key), host_of(raw)
         try:
             return await inbound(checked, address)
         except Exception:
@@ -329,70 +396,3 @@ def keep_private(network: Any, key: bytes | None, door: Door) -> None:
     network.upgrade_inbound_raw_conn = upgrade_inbound
     network.upgrade_outbound_raw_conn = upgrade_outbound
     network.upgrader.upgrade_connection = agree_with_admitted
-
-
-def relayed(muxed: Any) -> bool:
-    """Whether a connection goes through a relay."""
-    return bool(muxed.get_connection_type() is ConnectionType.RELAYED)
-
-
-async def reset(stream: Any) -> None:
-    """End a stream both ways, for whoever reads it too.
-
-    Upstream: who reads a yamux stream is not woken when our own side ends it, and waits until its connection ends. The
-    connection through a circuit is read from a stream of the one to the relay: each call left its tasks behind.
-    """
-    muxed = stream.muxed_stream
-    reading = muxed.conn.stream_events.get(muxed.stream_id)
-    muxed.recv_closed = muxed.reset_received = True
-    if reading is not None:
-        reading.set()  # before the end: who is woken later would put its own event back, for ever
-    await stream.reset()
-
-
-async def hang_up(connection: Any) -> None:
-    """End a connection, and tell that it has ended.
-
-    Upstream: a peer that takes nothing any more is waited for, to take the last word; where that is given up, its
-    connection is served on and nobody sees it. And a peer that dials again meanwhile is forgotten with its old ones.
-    """
-    with trio.move_on_after(CLOSE_SECONDS) as scope, suppress(BaseLibp2pError, OSError):
-        scope.shield = True
-        await connection.close()
-    if scope.cancelled_caught:
-        with trio.move_on_after(CLOSE_SECONDS) as scope, suppress(BaseLibp2pError, OSError):
-            scope.shield = True
-            await _raw(connection.muxed_conn).close()
-            await connection._cleanup()
-
-
-def heard_at(muxed: Any) -> float:
-    """When the last byte came over a connection, in the seconds of ``trio.current_time``. Upstream: nothing tells."""
-    return float(_raw(muxed).heard_at)
-
-
-def host_at(muxed: Any) -> str:
-    """The IP address at the other end of a connection, LOOPBACK where it is our own; "" where it has ended."""
-    raw = _raw(muxed)
-    host = _host_of(raw)
-    return LOOPBACK if host and host == _host_of(raw, "getsockname") else host
-
-
-def own_host(muxed: Any) -> str:
-    """The IP address at our end of a connection, "" where it has ended."""
-    return _host_of(_raw(muxed), "getsockname")
-
-
-def _raw(muxed: Any) -> Any:
-    return muxed.secured_conn.conn.read_writer.read_write_closer
-
-
-def _host_of(raw: Any, end: str = "getpeername") -> str:
-    """Upstream: ``get_remote_address`` knows IPv4 only. "" through a relay."""
-    if raw.get_connection_type() is ConnectionType.RELAYED:
-        return ""
-    try:
-        host = ip_address(getattr(raw.stream.stream.socket, end)()[0].partition("%")[0])
-    except OSError:
-        return ""
-    return str(getattr(host, "ipv4_mapped", None) or host)

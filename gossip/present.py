@@ -75,12 +75,11 @@ class Presences:
         peer = stream.peer
         if self._gate.shuts_out(peer):
             return
-        with self._gate.counting(peer):
-            if not self._asked.spend(peer, round(1000 * trio.current_time())):
-                raise RemoteProtocolError("quota", "too many questions who is here")
-            await self._take(await wire.hear(stream, "present"), peer, 1)
-            some = self._within(self._live.present(), MOST_PASSED_ON - 1, PRESENCES_BYTES)
-            await wire.say(stream, "present", [self._own().wire, *some, *self._claims()])
+        if not self._asked.spend(peer, round(1000 * trio.current_time())):
+            raise RemoteProtocolError("quota", "too many questions who is here")
+        await self._take(await wire.hear(stream, "present"), peer, 1)
+        some = self._within(self._live.present(), MOST_PASSED_ON - 1, PRESENCES_BYTES)
+        await wire.say(stream, "present", [self._own().wire, *some, *self._claims()])
 
     async def run(self) -> None:
         """Say that we are here: at the swarm's pace, and twice soon after we were alone."""

@@ -21,8 +21,9 @@ from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 from multiaddr import Multiaddr
 
 from gossip.circuit import HOP, end, opened, raw, split, tell, told
+from gossip.connections import is_here, own_host, relayed
+from gossip.endings import hang_up
 from gossip.gate import Budgets, Door
-from gossip.overrides import hang_up, own_host, relayed
 from gossip.punch import Spot, follow, lead, own_spot, punch, seen_at
 from gossip.transport import CIRCUIT, ConnectError, fits, peer_of
 from protocol.errors import RemoteProtocolError
@@ -271,7 +272,7 @@ class Reach:
 
     def _direct(self, peer: str) -> bool:
         some = self._network.get_connections(ID.from_base58(peer))
-        return any(not one.is_closed and not relayed(one.muxed_conn) for one in some)
+        return any(map(is_here, some))
 
     async def _hang_up(self, peer: str) -> None:
         for one in list(self._network.get_connections(ID.from_base58(peer))):

@@ -16,8 +16,8 @@ from libp2p.peer.id import ID
 from libp2p.relay.circuit_v2.pb import circuit_pb2 as pb
 
 from gossip.circuit import ANSWER_SECONDS, STOP, end, opened, tell, told
+from gossip.connections import is_here, relayed
 from gossip.gate import Door
-from gossip.overrides import relayed
 from protocol.errors import RemoteProtocolError
 
 #: Peers that may be called through us, each an entry in a table: half of all connections that a node has.
@@ -135,7 +135,7 @@ class Relay:
 
     def _connected(self, peer: str) -> bool:
         some = self._network.get_connections(ID.from_base58(peer))
-        return any(not one.is_closed and not relayed(one.muxed_conn) for one in some)
+        return any(map(is_here, some))
 
     @contextmanager
     def _counted(self, *ends: str) -> Iterator[None]:

@@ -18,7 +18,7 @@ from gossip import wire
 from gossip.alive import ALIVE, Alive
 from gossip.book import ENOUGH, PLENTY, AddressBook
 from gossip.fetch import fetch_asset, serve_assets
-from gossip.gate import MAX_EPHEMERAL_BYTES, Gate
+from gossip.gate import MAX_EPHEMERAL_BYTES, STRIKES, Gate
 from gossip.hello import conversation, serve_hello
 from gossip.live import CLAIMS_A_SECOND, RESULTS_A_SECOND, Live
 from gossip.meter import ANSWERED, ASKED, BY_GOSSIP, BY_SYNC, Meter, Unmetered, metered
@@ -45,7 +45,8 @@ MOST_WAITING = 64
 PARENT_SECONDS = 2.0
 #: Own messages at most this fast: a peer's queue of them holds some hundreds.
 PUBLISH_SECONDS = 0.004
-#: A peer that failed so many syncs in a row is gone, or deaf: the network alone does not notice.
+#: A peer that failed so many syncs in a row is gone, or deaf: the network alone does not notice. One that asks and
+#: stalls as many is shut out, as it would take the place again.
 MOST_FAILED = 2
 DIAL_SECONDS = 1.0
 #: Syncs and dials at a time, so that a slow peer holds up few others.
@@ -98,11 +99,12 @@ class Swarm:
         self._topic = f"waggle/{swarm_id.hex()}"
         self._held = Held(store.ids, store.get)
         self._gate = Gate(
-            swarm_id, clock_ms, on_rejected, on_shut_out=self._want_rid_of, holds=lambda one: one in store.ids()
-        )
+            swarm_id, clock_ms, on_rejected, host_of=transport.host, on_shut_out=self._want_rid_of,
+            holds=lambda one: one in store.ids(),
+        )  # fmt: skip
         self._to_part, self._partings = trio.open_memory_channel[str](MOST_WAITING)
         self._live = Live(identity.public_key, clock_ms)
-        self._alive = Alive(transport, self._give_up)
+        self._alive = Alive(transport, self._give_up, self._gate.reject)
         self._book = AddressBook(transport.peer_id, rng)
         self._book.keep(known)
         self._presences = Presences(
@@ -126,6 +128,7 @@ class Swarm:
         self._transport.handle(SYNC, self._answer_sync)
         self._transport.handle(PRESENT, self._presences.answer)
         self._transport.handle(ALIVE, self._alive.answer)
+        self._transport.judged_by(self._gate)
         self._transport.relay_for(lambda peer: self._live.knows(peer) and not self._gate.shuts_out(peer))
         inbox = await self._transport.subscribe(self._topic, self._validate)
         async with trio.open_nursery() as nursery:
@@ -318,13 +321,13 @@ class Swarm:
                 await self._answer(stream, peer)
 
     async def _answer(self, stream: Stream, peer: str) -> None:
-        try:
-            with trio.move_on_after(SESSION_SECONDS), metered(self._meter, ANSWERED, stream) as counted:
-                taker = self._taker(peer)
-                await Answerer(counted, self._held, self._swarm_id, taker, self._gate.refused).run()
-        except RemoteProtocolError as error:
-            log.debug("sync by %s: %s", peer, error)
-            self._gate.reject(error, peer)
+        with trio.move_on_after(SESSION_SECONDS) as limit, metered(self._meter, ANSWERED, stream) as counted:
+            answerer = Answerer(counted, self._held, self._swarm_id, self._taker(peer), self._gate.refused)
+            await answerer.run()
+        moved = answerer.sent + answerer.received
+        if limit.cancelled_caught and moved < LEAST_RECORDS:
+            error = RemoteProtocolError("sync", f"{moved} records in {SESSION_SECONDS:g} s")
+            self._gate.reject(error, peer, strikes=STRIKES // MOST_FAILED)
 
     def _taker(self, peer: str) -> Take:
         return lambda data, wanted: self._take(data, wanted, peer)
@@ -341,6 +344,7 @@ class Swarm:
         """If we dialed, show that we are here and ask of whom and what it knows (who is in step knows what others
         run), and then whether it still lives.
         """
+        self._gate.met(peer)
         if self._gate.shuts_out(peer):
             await self._transport.disconnect(peer)
             return

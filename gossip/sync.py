@@ -98,6 +98,7 @@ class Session:
         self._take = take
         self._refused = refused
         self.received = 0
+        self.sent = 0
 
     async def _send_records(self, ids: Iterable[bytes]) -> None:
         """In batches; a wire is read when its batch is made."""
@@ -107,10 +108,14 @@ class Session:
             batch.append(one)
             size += len(one)
             if size > BATCH_BYTES:
-                await wire.say(self._stream, "records", batch)
+                await self._send_batch(batch)
                 batch, size = [], 0
         if batch:
-            await wire.say(self._stream, "records", batch)
+            await self._send_batch(batch)
+
+    async def _send_batch(self, batch: list[bytes]) -> None:
+        await wire.say(self._stream, "records", batch)
+        self.sent += len(batch)
 
     async def _take_records(self, ids: Collection[bytes], end: str) -> list[Any]:
         """The records of these ids, which the peer said it has; the frame that follows them."""

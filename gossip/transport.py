@@ -60,6 +60,28 @@ Validator = Callable[[str, bytes], bool]
 Inbox = trio.MemoryReceiveChannel[tuple[str, bytes]]
 
 
+class Judge(Protocol):
+    """Who counts what peers do wrong, and says of whom it was too much."""
+
+    def reject(self, error: RemoteProtocolError, peer: str, host: str = "") -> None:
+        """A peer did something wrong, or somebody at an IP address of whom no more is known (``peer`` is "")."""
+        ...
+
+    def shuts_out(self, name: str) -> bool:
+        """Whether nothing of a peer, or no new connection of an IP address, is taken for a while."""
+        ...
+
+
+class Lenient:
+    """The judge until there is one."""
+
+    def reject(self, error: RemoteProtocolError, peer: str, host: str = "") -> None:
+        log.info("%s: %s", peer or host, error)
+
+    def shuts_out(self, name: str) -> bool:
+        return False
+
+
 class Transport(Protocol):
     """One node's access to the network. ``peers`` are connected ones; only those can be sent to."""
 
@@ -109,6 +131,10 @@ class Transport(Protocol):
         """Tell all who listen. ``data`` has at most MAX_MESSAGE_BYTES. Never raises for lack of listeners."""
         ...
 
+    def judged_by(self, judge: Judge) -> None:
+        """Tell a judge what peers do wrong, from now on, and take no connection from where it shuts out."""
+        ...
+
     def relay_for(self, admits: Callable[[str], bool]) -> None:
         """Put peers through to each other that cannot dial each other, where ``admits`` says so of both."""
         ...
@@ -141,12 +167,15 @@ def peer_of(address: str) -> str:
     return peer
 
 
-async def serve(handler: Handler, stream: Stream) -> None:
-    """Run a handler to its end and close the stream. What goes wrong in it ends the stream, not the node."""
+async def serve(handler: Handler, stream: Stream, judge: Judge) -> None:
+    """Run a handler to its end and close the stream. What goes wrong in it ends the stream, not the node; what the
+    peer did wrong is counted.
+    """
     try:
         await handler(stream)
     except RemoteProtocolError as error:
         log.info("a stream by %s ended: %s", stream.peer, error)
+        judge.reject(error, stream.peer)
     except Exception:  # the boundary of everything a peer can start here
         log.exception("serving a stream by %s failed", stream.peer)
     finally:
@@ -155,9 +184,10 @@ async def serve(handler: Handler, stream: Stream) -> None:
             await stream.aclose()
 
 
-def accepts(validator: Validator, forwarder: str, data: bytes) -> bool:
+def accepts(validator: Validator, forwarder: str, data: bytes, judge: Judge) -> bool:
     """The validator's answer; False where it raises, since an error in it must not end the node."""
     if len(data) > MAX_MESSAGE_BYTES:
+        judge.reject(RemoteProtocolError("oversize", f"a message of {len(data)} bytes"), forwarder)
         return False
     try:
         return validator(forwarder, data)

@@ -18,6 +18,8 @@ FRAME_SECONDS = 30.0
 PAGE_BYTES = 128 * 1024
 #: The largest frame of ours: two full lists of ids, in sync.
 MAX_FRAME_BYTES = 3 * PAGE_BYTES
+#: A frame of one word, or of a word and a commit id: what waits for the rest of one holds no more memory.
+SHORT_BYTES = 1024
 
 
 async def say(stream: Stream, *fields: Any, seconds: float = FRAME_SECONDS) -> None:
@@ -25,11 +27,13 @@ async def say(stream: Stream, *fields: Any, seconds: float = FRAME_SECONDS) -> N
     await _send(stream, codec.encode(list(fields)), seconds)
 
 
-async def hear(stream: Stream, *expected: str, seconds: float = FRAME_SECONDS) -> list[Any]:
+async def hear(
+    stream: Stream, *expected: str, seconds: float = FRAME_SECONDS, most: int = MAX_FRAME_BYTES
+) -> list[Any]:
     """The next frame, of one of the expected sorts. Raises RemoteProtocolError."""
-    fields = codec.decode(await _receive(stream, MAX_FRAME_BYTES, seconds), max_bytes=MAX_FRAME_BYTES)
+    fields = codec.decode(await _receive(stream, most, seconds), max_bytes=most)
     if not isinstance(fields, list) or not fields or fields[0] not in expected:
-        raise RemoteProtocolError("stream", f"expected {' or '.join(expected)}")
+        raise RemoteProtocolError("malformed", f"expected {' or '.join(expected)}")
     return fields
 
 
@@ -51,7 +55,7 @@ async def receive_bytes(stream: Stream, max_bytes: int) -> bytes | None:
     while len(data) < size:
         page = await _receive(stream, PAGE_BYTES)
         if not page or len(data) + len(page) > size:
-            raise RemoteProtocolError("stream", "a page of the wrong size")
+            raise RemoteProtocolError("malformed", "a page of the wrong size")
         data += page
     return bytes(data)
 
@@ -59,7 +63,7 @@ async def receive_bytes(stream: Stream, max_bytes: int) -> bytes | None:
 def checked(fields: list[Any], *types: Any) -> list[Any]:
     """The fields, if they are as many and of these types. Raises RemoteProtocolError."""
     if len(fields) != len(types) or not all(map(isinstance, fields, types)):
-        raise RemoteProtocolError("stream", "a frame of the wrong shape")
+        raise RemoteProtocolError("malformed", "a frame of the wrong shape")
     return fields
 
 

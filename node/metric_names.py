@@ -145,8 +145,12 @@ REJECTIONS = {
         "give your own nodes the same `--swarm-key`; of a node in the clear, scanners of ports come this far",
     ),
     "stranger": ("a connection of a peer that is not allowed here", "`--allow` its id, if it is one of yours"),
+    "barred": (
+        "a connection from an IP address whose peers sent too much that is wrong",
+        "nothing; the reasons beside it say what was wrong",
+    ),
     "crowd": (
-        "one connection too many of one IP address",
+        "one connection too many of one IP address, or one stream too many of one peer",
         "nothing, unless more than 64 nodes of yours share an address: let some of them be dialed by others",
     ),
     "relay": ("a peer asked to be put through that is not of the swarm, or has enough circuits", "nothing"),

@@ -27,7 +27,7 @@ class RemoteProtocolError(ProtocolError):
 #: Append-only. Metrics carry these as labels, so the set is bounded.
 REASONS = frozenset(
     {
-        "malformed",  # not our canonical encoding, or a field out of its bound
+        "malformed",  # not our canonical encoding, a wrong frame, or a field out of its bound
         "oversize",  # larger than its stated bound
         "signature",  # signature does not verify
         "swarm",  # for another swarm
@@ -37,12 +37,13 @@ REASONS = frozenset(
         "future",  # created too far ahead of our clock
         "program",  # program bytes do not hash to the swarm id
         "sync",  # a peer broke the exchange of records
-        "stream",  # stream closed early, was silent too long or sent a wrong frame
+        "stream",  # stream closed early, or the peer was silent or did not read for too long
         "quota",  # over its author's share
         "full",  # our journal holds no more
         "key",  # a connection under another swarm key, or none
         "stranger",  # a connection of a peer that is not allowed here
-        "crowd",  # one connection too many of one host
+        "crowd",  # one connection too many of one host, or one stream too many of one peer
+        "barred",  # a connection of a host whose peers sent too much that is wrong
         "relay",  # asked to be put through, and is not of the swarm or has enough
         "call",  # put somebody through to us who calls too much, or without being our relay
         "frame",  # a child process sent a wrong frame

@@ -34,7 +34,7 @@ PAGE = (DOCS / "protocol.md").read_text()
 #: Without examples in bytes, and the tables of bounds and fields that tests/golden/test_golden.py looks at.
 PROSE = re.sub(r"(?ms)^```.*?^```|^\| `.*?$", "", PAGE)
 #: Numbers in the prose that are no limits.
-NAMES = ("SHA-256", "‖ 00 ‖", "joined by 00", "32 bytes stand", "circuit v2", "libp2p")
+NAMES = ("(a /64 of IPv6)", "SHA-256", "‖ 00 ‖", "joined by 00", "32 bytes stand", "circuit v2", "libp2p")
 
 
 def one_line(text: str) -> str:
@@ -63,6 +63,7 @@ SAID = {
         f"a window of at most {mib(overrides.WINDOW_BYTES)} ({kib(yamux.DEFAULT_WINDOW_SIZE)} at first",
         f"data frames of at most {mib(yamux.MAX_WINDOW_SIZE)}",
         f"more than {mib(overrides.MOST_WAITING_BYTES)} wait to be read",
+        f"more than {mib(overrides.MOST_WAITING_OF_ALL)} wait of all peers",
         f"service `{lan.SERVICE}`",
         f"`a0` to `a{lan.MOST_ADDRESSES - 1}`",
     ),
@@ -81,6 +82,10 @@ SAID = {
     "gossip": (
         f"the whole swarm sends {live.RESULTS_A_SECOND:g} a second",
         f"{gate.STRIKES} wrong messages and it hears no more of the forwarder for {minutes(gate.SHUT_OUT_MS / 1000)}",
+        f"streams beyond the {overrides.MOST_STREAMS}, and more than the windows allow",
+        f"counts as {gate.STRIKES // swarm.MOST_FAILED}.",
+        f"{gate.STRIKES_OF_A_HOST} wrong things within {minutes(gate.SHUT_OUT_MS / 1000)} by all peers of one IP address",
+        f"no new connection from there is taken for {minutes(gate.SHUT_OUT_MS / 1000)}",
         f"Of one author {gate.MESSAGES_A_SECOND:g} new messages a second are forwarded ({gate.BURST:,.0f} at once",
         f"of one forwarder {gate.FORWARDED_A_SECOND:g} ({gate.FORWARDED_BURST:,.0f})",
         f"max({live.PRESENCE_SECONDS:g} s, number of peers known × {1 / live.PRESENCES_A_SECOND:g} s)",
@@ -90,7 +95,8 @@ SAID = {
         f"more than {kept.MAX_TIERS:,} tiers, or of more than the {kept.TIERS_AN_AUTHOR} of an author",
     ),
     "streams": (
-        f"at most {kib(wire.MAX_FRAME_BYTES)}, and takes at most {wire.FRAME_SECONDS:g} s",
+        f"at most {kib(wire.MAX_FRAME_BYTES)}, one of alive and the question of fetch {kib(wire.SHORT_BYTES)},",
+        f"and takes at most {wire.FRAME_SECONDS:g} s",
         f"frames of at most {kib(wire.PAGE_BYTES)} that",
         f"asset that is fetched has at most {mib(fetch.MAX_ASSET_BYTES)}; a node asks {fetch.MOST_ASKED} peers",
         f"at most {present.MOST_PASSED_ON}; claims in force",
@@ -104,6 +110,7 @@ SAID = {
         f"fails {swarm.MOST_FAILED} syncs in a row",
         f"A sync that takes {minutes(swarm.SESSION_SECONDS)} is cut off",
         f"fewer than {swarm.LEAST_RECORDS} new records",
+        f"fewer than {swarm.LEAST_RECORDS} records moved",
     ),
     "relays": (
         f"at most {circuit.MOST_MESSAGE_BYTES:,} bytes; each is waited for {circuit.ANSWER_SECONDS:g} s",

@@ -7,11 +7,22 @@ from contextlib import asynccontextmanager
 import trio
 
 from gossip.libp2p_transport import Libp2pTransport, open_transport
-from gossip.transport import Stream
+from gossip.transport import Lenient, Stream
+from protocol.errors import RemoteProtocolError
 from tests.gossip.members import identity
 
 LOCAL = "/ip4/127.0.0.1/tcp/0"
 SECONDS = 10.0
+
+
+class Noted(Lenient):
+    """Notes who did what wrong."""
+
+    def __init__(self) -> None:
+        self.wrong: list[tuple[str, str]] = []
+
+    def reject(self, error: RemoteProtocolError, peer: str, host: str = "") -> None:
+        self.wrong.append((error.reason, peer or host))
 
 
 def anything(forwarder: str, data: bytes) -> bool:

@@ -7,6 +7,7 @@ from gossip import wire
 from gossip.alive import ALIVE, SAY_SECONDS, Alive
 from gossip.memory import MemoryNetwork, MemoryTransport
 from gossip.transport import Stream
+from protocol.errors import RemoteProtocolError
 from tests.gossip.members import identity
 from tests.waiting import until
 
@@ -15,6 +16,10 @@ NOTICED_SECONDS = 15.0
 
 async def nobody(peer: str) -> None:
     raise AssertionError(f"{peer} was given up")
+
+
+def blame(error: RemoteProtocolError, peer: str) -> None:
+    assert error.reason == "stream"
 
 
 async def deaf(stream: Stream) -> None:
@@ -40,9 +45,9 @@ async def test_who_says_that_it_lives_is_kept(
 ) -> None:
     one, other = pair
     await one.connect(other.addresses()[0])
-    other.handle(ALIVE, Alive(other, nobody).answer)
+    other.handle(ALIVE, Alive(other, nobody, blame).answer)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Alive(one, nobody).watch, other.peer_id)
+        nursery.start_soon(Alive(one, nobody, blame).watch, other.peer_id)
         await trio.sleep(600)
         nursery.cancel_scope.cancel()
     assert one.connected(other.peer_id)
@@ -55,7 +60,7 @@ async def test_who_dialed_notices_silence(
     await one.connect(other.addresses()[0])
     other.handle(ALIVE, deaf)
     began = trio.current_time()
-    await Alive(one, one.disconnect).watch(other.peer_id)
+    await Alive(one, one.disconnect, blame).watch(other.peer_id)
     assert trio.current_time() - began < NOTICED_SECONDS
     assert not one.connected(other.peer_id)
 
@@ -65,7 +70,7 @@ async def test_who_was_dialed_notices_silence(
 ) -> None:
     one, other = pair
     await one.connect(other.addresses()[0])
-    other.handle(ALIVE, Alive(other, other.disconnect).answer)
+    other.handle(ALIVE, Alive(other, other.disconnect, blame).answer)
     stream = await one.open(other.peer_id, ALIVE)
     await wire.say(stream, "alive")
     began = trio.current_time()
@@ -82,7 +87,7 @@ async def test_who_is_busy_with_something_else_lives(
     other.handle(ALIVE, deaf)
     other.handle("/transfer", endless)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Alive(one, nobody).watch, other.peer_id)
+        nursery.start_soon(Alive(one, nobody, blame).watch, other.peer_id)
         stream = await one.open(other.peer_id, "/transfer")
         for _ in range(30):
             await stream.receive(1)
@@ -95,5 +100,5 @@ async def test_a_peer_that_does_not_speak_it_is_left_alone(
 ) -> None:
     one, other = pair
     await one.connect(other.addresses()[0])
-    await Alive(one, nobody).watch(other.peer_id)
+    await Alive(one, nobody, blame).watch(other.peer_id)
     assert one.connected(other.peer_id)

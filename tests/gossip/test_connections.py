@@ -7,7 +7,7 @@ import pytest
 import trio
 from libp2p.peer.id import ID
 
-from gossip import overrides
+from gossip import connections, endings
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.transport import ConnectError
 from tests.gossip.members import identity
@@ -101,7 +101,7 @@ async def test_who_hung_up_is_dialed_again_at_once(monkeypatch: pytest.MonkeyPat
 
 async def test_who_takes_no_last_word_is_hung_up_on_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Upstream waits for it, and where that has a limit, leaves a connection that is served on and that nobody sees."""
-    monkeypatch.setattr(overrides, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(endings, "CLOSE_SECONDS", 0.2)
     async with open_transport(identity(1), [LOCAL]) as one, open_transport(identity(2)) as two:
         await two.connect(one.addresses()[0])
         await until(lambda: one.peers() == [two.peer_id])
@@ -109,7 +109,7 @@ async def test_who_takes_no_last_word_is_hung_up_on_all_the_same(monkeypatch: py
         async def wait(data: bytes) -> None:
             await trio.sleep_forever()
 
-        monkeypatch.setattr(overrides._raw(connection(one, two).muxed_conn).stream, "write", wait)
+        monkeypatch.setattr(connections.raw_of(connection(one, two).muxed_conn).stream, "write", wait)
         await one.disconnect(two.peer_id)
         assert not one._network.get_connections_map()
         await until(lambda: not two.peers())

@@ -8,18 +8,18 @@ import trio
 from trio.testing import MockClock
 
 from gossip import memory, wire
-from gossip.gate import STRIKES
+from gossip.gate import SHUT_OUT_MS, STRIKES, STRIKES_OF_A_HOST
 from gossip.memory import MemoryNetwork
-from gossip.swarm import SESSION_SECONDS, SYNC_SECONDS
+from gossip.swarm import MOST_FAILED, SESSION_SECONDS, SYNC_SECONDS
 from gossip.sync import SYNC
-from gossip.transport import Stream
+from gossip.transport import ConnectError, Stream
 from gossip.wire import FRAME_SECONDS
 from protocol import codec
 from protocol.errors import RemoteProtocolError
 from protocol.reconcile import FINGERPRINT_BYTES, ID_BYTES
 from protocol.records import Note, seal
 from tests.gossip.members import SWARM_ID, Member, agree, identity, virtual_ms
-from tests.gossip.swarms import LONG, members_of, start
+from tests.gossip.swarms import LONG, members_of, start, start_and_meet
 from tests.waiting import until
 
 
@@ -45,6 +45,29 @@ async def test_a_flood_of_garbage_is_counted_and_its_sender_shut_out(autojump_cl
         await liar.publish(topic, good.wire)
         await trio.sleep(5)
         assert good.id not in members[0].records
+        nursery.cancel_scope.cancel()
+
+
+async def test_new_identities_from_one_host_are_no_new_beginnings(autojump_clock: MockClock) -> None:
+    """None of them is shut out itself; who was there before stays, and others come in when the time is over."""
+    network = MemoryNetwork()
+    one, two = members_of(network, 2)
+    topic = f"waggle/{SWARM_ID.hex()}"
+    async with trio.open_nursery() as nursery:
+        await start_and_meet(nursery, [one, two])
+        for number in range(STRIKES_OF_A_HOST // (STRIKES - 1) + 1):
+            liar = network.transport(identity(100 + number).peer_id)
+            await liar.connect(one.address)
+            for message in range(STRIKES - 1):
+                await liar.publish(topic, b"%d %d" % (number, message))
+            await until(lambda: one.rejected["malformed"] >= (number + 1) * (STRIKES - 1), 5)  # noqa: B023
+            await liar.disconnect(one.transport.peer_id)
+        late = network.transport(identity(99).peer_id)
+        with pytest.raises(ConnectError, match="refused"):
+            await late.connect(one.address)
+        assert one.transport.peers() == [two.transport.peer_id]
+        await trio.sleep(SHUT_OUT_MS / 1000)
+        assert await late.connect(one.address) == one.transport.peer_id
         nursery.cancel_scope.cancel()
 
 
@@ -127,6 +150,33 @@ async def test_who_asks_for_all_and_reads_it_slowly_holds_a_slot_for_a_bounded_t
         assert slow.peer_id in one.swarm._served
         await until(lambda: slow.peer_id not in one.swarm._served, 2 * SESSION_SECONDS)
         assert least <= trio.current_time() - begun <= most + 2.0
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_stalls_whole_sessions_is_shut_out_and_others_are_not(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take the place again as soon as it is free."""
+    monkeypatch.setattr(memory, "WINDOW", 1)
+    network = MemoryNetwork()
+    one, two = members_of(network, 2)
+    for number in range(300):
+        one.keep(seal(one.identity, SWARM_ID, Note(virtual_ms(), number, "x" * 2000, ())))
+    slow = network.transport(identity(99).peer_id)
+    slow.handle(SYNC, agree_at_once)
+    async with trio.open_nursery() as nursery:
+        await start(nursery, [one, two])
+        await slow.connect(one.address)
+        for times in range(1, MOST_FAILED + 1):
+            assert slow.peer_id in one.transport.peers()
+            stream = await slow.open(one.transport.peer_id, SYNC)
+            await ask_for_all(stream)
+            await read_slowly(stream, FRAME_SECONDS - 1)
+            assert one.rejected["sync"] == times
+        await until(lambda: slow.peer_id not in one.transport.peers(), 1.0)
+        await slow.connect(one.address)
+        await until(lambda: slow.peer_id not in one.transport.peers(), 1.0)
+        assert one.transport.peers() == [two.transport.peer_id]
         nursery.cancel_scope.cancel()
 
 

@@ -19,9 +19,9 @@ from multiaddr import Multiaddr
 
 from gossip import circuit, punch, reach, swarm
 from gossip.circuit import HOP, split, tell, told
+from gossip.connections import relayed
 from gossip.gate import Door
 from gossip.libp2p_transport import Libp2pTransport, open_transport
-from gossip.overrides import relayed
 from gossip.punch import Spot, agreed, unpack
 from gossip.transport import CIRCUIT, ConnectError, fits
 from protocol.errors import RemoteProtocolError

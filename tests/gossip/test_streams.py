@@ -15,18 +15,19 @@ from libp2p.network.stream.exceptions import StreamReset
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.yamux import yamux
 
-from gossip import overrides, wire
-from gossip.libp2p_transport import Libp2pTransport
+from gossip import endings, overrides, wire
+from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.transport import Stream
 from protocol.errors import RemoteProtocolError
-from tests.gossip.nodes import SECONDS, alive, pair, sleep
+from tests.gossip.members import identity
+from tests.gossip.nodes import SECONDS, Noted, alive, pair, sleep
 from tests.left import tasks
 from tests.waiting import until
 
 
 @pytest.mark.parametrize("mended", [False, True], ids=["upstream", "mended"])
 async def test_who_reads_a_stream_that_is_ended_on_his_own_side_is_woken(mended: bool) -> None:
-    """Upstream is not: where the first of the two fails, ``reset`` in gossip/overrides.py is not needed any more."""
+    """Upstream is not: where the first of the two fails, ``reset`` in gossip/endings.py is not needed any more."""
     async with pair() as (one, two):
         one.handle("/silent/1", sleep)
         stream = await two._host.new_stream(ID.from_base58(one.peer_id), [TProtocol("/silent/1")])
@@ -41,7 +42,7 @@ async def test_who_reads_a_stream_that_is_ended_on_his_own_side_is_woken(mended:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             await trio.testing.wait_all_tasks_blocked()
-            await (overrides.reset(stream) if mended else stream.reset())
+            await (endings.reset(stream) if mended else stream.reset())
             with trio.move_on_after(SECONDS if mended else 1.0):
                 await ended.wait()
             assert ended.is_set() is mended
@@ -132,6 +133,7 @@ async def test_who_sends_more_than_its_windows_allow_is_hung_up_on() -> None:
     """Upstream notes it in the log and keeps all that comes."""
     async with pair() as (one, two):
         one.handle("/silent/1", sleep)
+        one.judged_by(noted := Noted())
         stream = await raw_stream(two, one, "/silent/1")
         muxed, most = muxer(one, two), 0
         with suppress(BaseLibp2pError):
@@ -140,6 +142,34 @@ async def test_who_sends_more_than_its_windows_allow_is_hung_up_on() -> None:
                 most = max(most, waiting(muxed))
         await until(lambda: not one.peers())
         assert most <= overrides.MOST_WAITING_BYTES
+        assert noted.wrong == [("oversize", two.peer_id)]
+        await alive(one)
+
+
+@pytest.mark.parametrize("by", ["itself", "another"])
+async def test_who_holds_most_is_hung_up_on_where_all_together_send_too_much(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is within its own bound, whoever sends what is too much."""
+    monkeypatch.setattr(overrides, "WINDOW_BYTES", 100_000)
+    monkeypatch.setattr(overrides, "MOST_WAITING_OF_ALL", overrides.MOST_WAITING_BYTES * 3 // 4)
+    large, small = overrides.MOST_WAITING_BYTES // 2, overrides.MOST_WAITING_BYTES // 5
+    async with pair() as (one, two), open_transport(identity(3)) as three, open_transport(identity(4)) as four:
+        one.handle("/silent/1", sleep)
+        for node in (three, four):
+            await node.connect(one.addresses()[0])
+        one.judged_by(noted := Noted())
+        sizes = [(three, small), (four, small), (two, large)]
+        for node, size in sizes if by == "itself" else reversed(sizes):
+            await until(lambda: {three.peer_id, four.peer_id} <= {*one.peers()})
+            stream = await raw_stream(node, one, "/silent/1")
+            with suppress(BaseLibp2pError):
+                for _ in range(size // 60_000 + 1):
+                    await stream.write(bytes(60_000))
+            await until(lambda: two.peer_id not in one.peers() or waiting(muxer(one, node)) >= size)  # noqa: B023
+        await until(lambda: {*one.peers()} == {three.peer_id, four.peer_id} and not two.peers())
+        assert waiting(muxer(one, three)) >= small
+        assert noted.wrong == [("quota", two.peer_id)]
         await alive(one)
 
 
@@ -170,6 +200,7 @@ async def test_streams_count_from_their_first_word_on() -> None:
     """Upstream there is a task for each that says nothing yet, without end."""
     async with pair() as (one, two):
         there = ID.from_base58(one.peer_id)
+        one.judged_by(noted := Noted())
         before = tasks()
         for _ in range(8 * overrides.MOST_STREAMS):
             await two._network.new_stream(there)
@@ -179,6 +210,7 @@ async def test_streams_count_from_their_first_word_on() -> None:
                 pass
         await until(lambda: len(muxer(one, two).streams) <= overrides.MOST_STREAMS + 4)  # our own and the last
         assert tasks() <= before + overrides.MOST_STREAMS
+        assert {*noted.wrong} == {("crowd", two.peer_id)}
         with pytest.raises(RemoteProtocolError):
             await two.open(one.peer_id, "/greet/1")
         await alive(one)

@@ -22,7 +22,7 @@ from gossip.overrides import MOST_STREAMS
 from gossip.present import PRESENT
 from gossip.slots import MOST_SESSIONS
 from gossip.sync import SYNC
-from gossip.transport import MAX_MESSAGE_BYTES, ConnectError
+from gossip.transport import MAX_MESSAGE_BYTES, ConnectError, Stream
 from protocol.errors import RemoteProtocolError
 from protocol.records import Note, Record, seal
 from tests.gossip.members import SWARM_ID, Member, identity, real_ms
@@ -61,20 +61,30 @@ class Scene:
         await self.honest[1].swarm.publish(record)
         await until(lambda: record.id in self.honest[0].records, SECONDS)
 
+    async def shut_out(self) -> None:
+        """The attacker is parted from, and again where it comes back."""
+        await until(lambda: not self.connected, SECONDS)
+        with suppress(ConnectError):
+            await self.evil.connect(self.honest[0].address)
+        await until(lambda: not self.connected, SECONDS)
+
     @property
     def connected(self) -> bool:
         return self.evil.peer_id in self.honest[0].transport.peers()
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def scene(
+    door: gate.Door | None = None, clock_ms: Callable[[], int] = real_ms
+) -> AsyncIterator[Scene]:
+    """``door`` and ``clock_ms`` are the first's."""
     async with (
-        open_transport(identity(1), [LOCAL]) as one,
+        open_transport(identity(1), [LOCAL], door=door) as one,
         open_transport(identity(2), [LOCAL]) as two,
         open_transport(EVIL, [LOCAL]) as evil,
         trio.open_nursery() as nursery,
     ):
-        first = Member(1, one, clock_ms=real_ms)
+        first = Member(1, one, clock_ms=clock_ms)
         second = Member(2, two, one.addresses(), clock_ms=real_ms)
         for member in (first, second):
             await nursery.start(member.swarm.run)
@@ -123,10 +133,7 @@ async def test_wrong_messages_are_counted_and_their_sender_parted_from(name: str
             await found.say(make(number))
         await until(lambda: first.rejected[reason] >= STRIKES, SECONDS)
         assert set(first.rejected) == {reason}
-        await until(lambda: not found.connected, SECONDS)
-        with suppress(Exception):
-            await found.evil.connect(first.address)
-        await until(lambda: not found.connected, SECONDS)
+        await found.shut_out()
 
 
 async def test_news_from_the_future_wait_and_nobody_is_blamed() -> None:
@@ -149,11 +156,14 @@ async def test_replays_change_nothing_and_silence_nobody() -> None:
         assert found.honest[0].records.keys() == {*found.honest[1].records}
 
 
-async def test_a_message_over_the_bound_goes_nowhere() -> None:
+async def test_messages_over_the_bound_go_nowhere_and_their_sender_is_parted_from() -> None:
     async with scene() as found:
-        await found.evil._pubsub.publish(TOPIC, b"x" * (MAX_MESSAGE_BYTES + 1))
+        for number in range(STRIKES):
+            await found.evil._pubsub.publish(TOPIC, b"%d" % number + bytes(MAX_MESSAGE_BYTES))
+        await until(lambda: found.honest[0].rejected["oversize"] == STRIKES, SECONDS)
+        await found.shut_out()
         await found.unharmed()
-        assert not [one for one in found.honest[1].rejected if one != "stream"]
+        assert not found.honest[1].rejected
 
 
 # ---- streams
@@ -190,21 +200,80 @@ async def half_open(scene: Scene, protocol: str) -> None:
     for _ in range(MOST_STREAMS):
         with suppress(Exception):
             stream = await scene.evil.open(scene.victim, protocol)
-            await stream._stream.write(b"\x00\x00\x10\x00half")  # type: ignore[attr-defined]
+            await stream._stream.write(b"\x00\x00\x01\x00half")  # type: ignore[attr-defined]
             await stream._stream.reset()  # type: ignore[attr-defined]
 
 
-STREAMS: list[Callable[[Scene, str], Awaitable[None]]] = [silent, endless, oversized, half_open]
+async def long_question(scene: Scene, protocol: str) -> None:
+    """The beginning of a frame that is larger than any honest one, and would be waited for."""
+    with suppress(RemoteProtocolError):
+        stream = await scene.evil.open(scene.victim, protocol)
+        await stream._stream.write((wire.SHORT_BYTES + 1).to_bytes(4, "big"))  # type: ignore[attr-defined]
+        await until_closed(stream)
 
 
-@pytest.mark.parametrize("protocol", [SYNC, PRESENT, HELLO, PROGRAM, FETCH, ALIVE])
-@pytest.mark.parametrize("attack", STREAMS, ids=lambda attack: attack.__name__)
-async def test_streams_that_are_misused_harm_nobody(
-    attack: Callable[[Scene, str], Awaitable[None]], protocol: str
-) -> None:
+async def wrong_word(scene: Scene, protocol: str) -> None:
+    with suppress(RemoteProtocolError):
+        stream = await scene.evil.open(scene.victim, protocol)
+        await wire.say(stream, "nonsense")
+        await until_closed(stream)
+
+
+async def until_closed(stream: Stream) -> None:
+    """Raises RemoteProtocolError."""
+    with trio.fail_after(SECONDS):
+        while True:
+            await stream.receive(wire.MAX_FRAME_BYTES)
+
+
+Attack = Callable[[Scene, str], Awaitable[None]]
+#: What an attack counts as on each protocol. Hello and program hear nothing: they answer, and drop what comes.
+STREAMS: dict[Attack, dict[str, str]] = {
+    silent: {SYNC: "stream", PRESENT: "quota", FETCH: "crowd", ALIVE: "crowd"},
+    endless: dict.fromkeys((SYNC, PRESENT, FETCH, ALIVE), "oversize"),
+    oversized: dict.fromkeys((SYNC, PRESENT, FETCH, ALIVE), "oversize"),
+    long_question: dict.fromkeys((FETCH, ALIVE), "oversize"),
+    half_open: dict.fromkeys((SYNC, PRESENT, FETCH, ALIVE), "stream"),
+    wrong_word: dict.fromkeys((SYNC, PRESENT, FETCH, ALIVE), "malformed"),
+}
+MISUSED: list[tuple[Attack, str]] = [(attack, protocol) for attack, reasons in STREAMS.items() for protocol in reasons]
+
+
+@pytest.mark.parametrize(("attack", "protocol"), MISUSED, ids=lambda one: getattr(one, "__name__", one))
+async def test_streams_that_are_misused_are_counted_and_harm_nobody(attack: Attack, protocol: str) -> None:
+    async with scene() as found:
+        rejected = found.honest[0].rejected
+        await attack(found, protocol)
+        reason = STREAMS[attack][protocol]
+        await until(lambda: rejected[reason] >= 1, SECONDS + wire.FRAME_SECONDS)
+        assert set(rejected) <= {reason, "stream", *(["quota"] if protocol == PRESENT else [])}
+
+
+@pytest.mark.parametrize("protocol", [HELLO, PROGRAM])
+@pytest.mark.parametrize("attack", [silent, endless, oversized, half_open])
+async def test_what_comes_where_nothing_is_heard_harms_nobody(attack: Attack, protocol: str) -> None:
     async with scene() as found:
         await attack(found, protocol)
-        assert set(found.honest[0].rejected) <= {"sync", "malformed", "oversize", "quota"}
+        await found.unharmed()
+        assert set(found.honest[0].rejected) <= {"stream"}
+        assert found.connected
+
+
+@pytest.mark.parametrize("protocol", [SYNC, FETCH, ALIVE])
+@pytest.mark.parametrize("attack", [oversized, wrong_word])
+async def test_who_goes_on_misusing_streams_is_parted_from(attack: Attack, protocol: str) -> None:
+    async with scene() as found:
+        for _ in range(STRIKES):
+            await attack(found, protocol)
+        await found.shut_out()
+        assert found.honest[0].rejected[STREAMS[attack][protocol]] >= STRIKES
+
+
+@pytest.mark.parametrize("protocol", [FETCH, ALIVE])
+async def test_who_opens_streams_without_end_is_parted_from(protocol: str) -> None:
+    async with scene() as found:
+        await silent(found, protocol)
+        await found.shut_out()
 
 
 async def test_one_peer_does_not_hold_all_slots_of_sync() -> None:
