@@ -131,7 +131,7 @@ REJECTIONS = {
     ),
     "program": ("a program whose hash is not the swarm's id", "join by another peer"),
     "sync": ("an exchange of records that was broken, or brought what was not asked for", _UPGRADE),
-    "stream": ("a stream that broke or was silent; the network's fault, and not counted here", "nothing"),
+    "stream": ("a stream of a peer that is here broke or was silent; most often the network's fault", "nothing"),
     "quota": (
         "more in a short time than one author or peer may send; what is right in it comes by sync",
         "nothing in a burst; where it goes on, somebody floods the swarm: `--allow` or a swarm key keeps him out",

@@ -84,7 +84,7 @@ SAID = {
         f"{gate.STRIKES} wrong messages and it hears no more of the forwarder for {minutes(gate.SHUT_OUT_MS / 1000)}",
         f"streams beyond the {overrides.MOST_STREAMS}, and more than the windows allow",
         f"counts as {gate.STRIKES // swarm.MOST_FAILED}.",
-        f"{gate.STRIKES_OF_A_HOST} wrong things within {minutes(gate.SHUT_OUT_MS / 1000)} by all peers of one IP address",
+        f"{gate.STRIKES_OF_A_HOST} wrong things within {minutes(gate.SHUT_OUT_MS / 1000)} by all peers of",
         f"no new connection from there is taken for {minutes(gate.SHUT_OUT_MS / 1000)}",
         f"Of one author {gate.MESSAGES_A_SECOND:g} new messages a second are forwarded ({gate.BURST:,.0f} at once",
         f"of one forwarder {gate.FORWARDED_A_SECOND:g} ({gate.FORWARDED_BURST:,.0f})",
