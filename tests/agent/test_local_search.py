@@ -75,6 +75,33 @@ async def test_it_learns_where_the_loss_falls() -> None:
     assert sum(loss(point) < loss(space().base) for point in found) >= 6
 
 
+PAIR = (
+    b'{"a": {"value": 0.5, "low": 0.0, "high": 1.0}, "norm": {"value": "layer", "choices": ["layer", "rms"]},'
+    b' "positions": {"value": "learned", "choices": ["learned", "rotary"]}}'
+)
+
+
+async def test_it_finds_what_only_two_changes_together_gain() -> None:
+    """Each alone loses, so that no chain of single steps leads there."""
+
+    def loss(values: Mapping[str, Scalar]) -> float:
+        rms, rotary = values["norm"] == "rms", values["positions"] == "rotary"
+        return (float(values["a"]) - 0.6) ** 2 + 0.2 * (rms != rotary) - 0.5 * (rms and rotary)
+
+    for seed in range(3):
+        base = Space(read_tunables(PAIR, "a.json")).base
+        known, assets, rng, proposer = [trial(0, base, loss(base))], [PAIR], random.Random(seed), LocalSearch()
+        for place in range(1, 30):
+            best = min(range(place), key=lambda item: known[item].value or 0.0)
+            given = context(known, asset=assets[best], base=str(best), seed=rng.getrandbits(63))
+            edit = await proposer.propose(given)
+            assert edit is not None
+            assets.append(edit.asset)
+            point = {name: tunable.value for name, tunable in read_tunables(edit.asset, "a.json").items()}
+            known.append(trial(place, point, loss(point)))
+        assert min(one.value or 0.0 for one in known) < -0.4
+
+
 async def test_it_steers_away_from_what_crashes() -> None:
     rng = random.Random(2)
     points = [space().base, *(space().draw(rng) for _ in range(59))]
