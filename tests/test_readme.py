@@ -56,8 +56,9 @@ def test_what_pages_point_to_is_there(page: Path) -> None:
 
 def test_each_mend_of_libp2p_can_be_reported() -> None:
     page = (ROOT / "docs" / "upstream.md").read_text()
-    source = ast.walk(ast.parse((ROOT / "gossip" / "overrides.py").read_text()))
-    defined = [one for one in source if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    source = "\n".join(path.read_text() for path in (ROOT / "gossip").glob("*.py"))
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    defined = [one for one in ast.walk(ast.parse(source)) if isinstance(one, kinds)]
     mends = [one.name for one in defined if "Upstream" in (ast.get_docstring(one) or "")]
     assert len(mends) > 10
     assert [name for name in mends if f"`{name}`" not in page] == []

@@ -133,7 +133,7 @@ async def test_what_no_mesh_brings_comes_by_a_name_that_both_sides_give_it(
             asked_of_one, offered_to_two = heard(one.transport, "iwant"), heard(two.transport, "ihave")
             topic = f"waggle/{SWARM_ID.hex()}"
             for member_of in (one, two):
-                await until(lambda: member_of.transport._pubsub.peer_topics.get(topic), SECONDS)  # noqa: B023
+                await until(partial(ready, member_of.transport, topic), SECONDS)
             assert not one.swarm.mesh()
             record = await tell(one, two)
             name = message_id(rpc_pb2.Message(topicIDs=[topic], data=record.wire))
@@ -158,6 +158,13 @@ async def tell(one: Member, two: Member) -> Record:
     await until(lambda: record.id in two.records, SECONDS)
     print(f"python 2 has {record.id}")
     return record
+
+
+def ready(transport: Libp2pTransport, topic: str) -> bool:
+    """Whether it knows who is in the topic, and speaks with all of them: what is published earlier waits for them, and
+    is then sent whole."""
+    spoken_with, inside = transport._pubsub.router.peer_protocol, transport._pubsub.peer_topics.get(topic, ())
+    return bool(inside) and all(one in spoken_with for one in inside)
 
 
 def heard(transport: Libp2pTransport, control: str) -> list[bytes]:
