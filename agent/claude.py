@@ -242,10 +242,12 @@ def _said(delta: RawContentBlockDelta) -> str:
 
 
 def _turn(answer: Message, replies: list[ToolResultBlockParam]) -> list[MessageParam]:
-    """The answer and what is said to it, for the next call; nothing of an answer that was empty."""
-    if not answer.content:
-        return []
-    said: list[MessageParam] = [{"role": "assistant", "content": answer.content}]
+    """The answer and what is said to it, for the next call.
+
+    An empty answer can't be sent back; asked the same, a model says nothing once more
+    (https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons).
+    """
+    said: list[MessageParam] = [{"role": "assistant", "content": answer.content}] if answer.content else []
     return [*said, {"role": "user", "content": replies or "Answer with a tool."}]
 
 

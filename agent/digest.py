@@ -93,7 +93,7 @@ def _sections(context: Context) -> Iterator[tuple[str, Iterable[str]]]:
     ]
     yield "How we came here (accepted steps, oldest first)", _rows(context, line[-MOST_STEPS:])
     yield "Tried on this base (latest first)", _rows(context, around[::-1][:MOST_AROUND])
-    yield "Being run now, by peers or here (what differs from the base)", _running(context)
+    yield "Being run now, by peers or here (and what differs from the base)", _running(context)
     yield "What was learnt", _insights(context.insights[:MOST_INSIGHTS])
     yield "The best of what did not stay", _rows(context, misses[:MOST_MISSES])
     yield "Failures (latest first)", _failures(context, failed[::-1][:MOST_FAILURES])
@@ -127,10 +127,12 @@ def _insights(insights: Sequence[Insight]) -> Iterator[str]:
 
 def _running(context: Context) -> Iterator[str]:
     ours = {name: one.value for name, one in read_tunables(context.asset, context.asset_name).items()}
-    for theirs in context.running[:MOST_RUNNING]:
-        moved = [f"{name}={value}" for name, value in sorted(theirs.items()) if ours.get(name) != value]
-        if moved:
-            yield QUOTE + one_line(", ".join(moved), MAX_WORDS)
+    known = {trial.commit for trial in context.trials}
+    for attempt in [one for one in context.running if one.commit not in known][:MOST_RUNNING]:
+        moved = [f"{name}={value}" for name, value in sorted(attempt.tunables.items()) if ours.get(name) != value]
+        words = [one_line(attempt.summary, MAX_WORDS), one_line(", ".join(moved), MAX_WORDS)]
+        if any(words):
+            yield QUOTE + "; ".join(filter(None, words))
 
 
 def _number(context: Context, loss: float | None) -> str:

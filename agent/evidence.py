@@ -50,18 +50,19 @@ def evidence(space: Space, context: Context, pending: Sequence[Mapping[str, Scal
     placed = [(trial, point) for trial in trials if (point := space.place(trial.tunables)) is not None]
     scored = [trial.value for trial, _ in placed if trial.value is not None]
     known = {key(point) for _, point in placed}
-    claimed = [space.place(values) for values in [*context.running[:MAX_RUNNING], *pending]]
-    running = {key(point): point for point in claimed if point is not None and key(point) not in known}
+    running = [attempt.tunables for attempt in context.running[:MAX_RUNNING]]
+    claimed = [space.place(values) for values in [*running, *pending]]
+    untold = {key(point): point for point in claimed if point is not None and key(point) not in known}
     if not scored:
-        return Evidence((), (), 0.0, frozenset(running), 0)
+        return Evidence((), (), 0.0, frozenset(untold), 0)
     best, worst = believable(scored)
     level = min(max(base_loss(placed, context.base, space.base, otherwise=best), best), worst)
     losses = [worst if trial.value is None else min(max(trial.value, best), worst) for trial, _ in placed]
     return Evidence(
-        points=[*(point for _, point in placed), *running.values()],
-        losses=[*losses, *(level for _ in running)],
+        points=[*(point for _, point in placed), *untold.values()],
+        losses=[*losses, *(level for _ in untold)],
         level=level,
-        running=frozenset(running),
+        running=frozenset(untold),
         trials=len(placed),
     )
 

@@ -46,6 +46,15 @@ class Insight:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """What is being run, or waits for a lane of mine: its author's words, nothing measured."""
+
+    commit: str
+    tunables: Mapping[str, Scalar] = field(default_factory=dict)
+    summary: str = ""
+
+
+@dataclass(frozen=True)
 class Metric:
     """What is measured, and ``sigma``, by which two honest runs differ."""
 
@@ -73,8 +82,8 @@ class Context:
     """What a proposer may know: no validation data, and no hold-out values.
 
     ``base`` is the commit to edit, ``asset`` its asset, ``lineage`` the commits from genesis to it. ``trials`` are
-    the swarm's, a bounded number; ``running`` what peers are trying now; ``insights`` what was learnt, the
-    weightiest first. ``fixed`` are files of the program that tell how the asset is used. ``taken`` says whether an
+    the swarm's, a bounded number; ``running`` what peers and this node are trying now; ``insights`` what was learnt,
+    the weightiest first. ``fixed`` are files of the program that tell how the asset is used. ``taken`` says whether an
     asset has been an experiment already, to the letter; ``repeats`` what an edit that is about to be proposed repeats,
     comments and layout aside: ALREADY_RUN, BEING_RUN or "" (it is counted). ``note`` tells the swarm what was learnt,
     and from which commits. All three are called on the node's thread only.
@@ -86,7 +95,7 @@ class Context:
     asset: bytes
     tier: str
     trials: Sequence[Trial]
-    running: Sequence[Mapping[str, Scalar]]
+    running: Sequence[Attempt]
     taken: Callable[[bytes], bool]
     seed: int
     metric: Metric = Metric()

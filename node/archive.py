@@ -2,12 +2,13 @@
 
 import json
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from node.home import Home
+from node.idle import KEPT, kept_shares
 from node.journal import Journal
 from node.records import Records
 from node.snapshot import Row, Snapshot, row
@@ -25,7 +26,7 @@ Json = dict[str, Any]
 @dataclass(frozen=True)
 class Archive:
     """The records of a home and what follows from them; ``tier`` is the home's own, ``stopped`` why its node did no
-    more, "" where it would.
+    more, "" where it would; ``idle`` as in ``Snapshot``, over all starts.
     """
 
     home: Home
@@ -33,11 +34,13 @@ class Archive:
     tier: str
     records: Records
     stopped: str = ""
+    idle: Mapping[str, float] = field(default_factory=dict)
 
     def snapshot(self) -> Snapshot:
         """The home as a node would show it that does not run."""
         blank = Snapshot.of(self.program, self.tier, self.records.me, sandbox="", version=version())
-        return replace(blank.with_ledger(self.records.ledger, self.records.chronicle), stopped=self.stopped)
+        told = blank.with_ledger(self.records.ledger, self.records.chronicle)
+        return replace(told, stopped=self.stopped, idle=self.idle)
 
     def rows(self) -> Iterator[Row]:
         """All experiments, the latest to arrive first."""
@@ -82,7 +85,8 @@ def open_archive(home: Home) -> Iterator[Archive]:
             raise UserError(f"{home.path} holds no program yet: its node has not come to begin its work")
         tier = (journal.meta("tier") or b"").decode()
         records = Records(journal, program.rules, home.identity(), program.swarm_id)
-        yield Archive(home, program, tier, records, (journal.meta("stopped") or b"").decode())
+        stopped, idle = (journal.meta("stopped") or b"").decode(), kept_shares(journal.meta(KEPT))
+        yield Archive(home, program, tier, records, stopped, idle)
 
 
 def held_program(journal: Journal) -> Program | None:

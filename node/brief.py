@@ -7,11 +7,11 @@ from functools import partial
 from itertools import islice
 from math import inf
 
-from agent.proposer import Context, Insight, Metric, Trial
+from agent.proposer import Attempt, Context, Insight, Metric, Trial
 from node.outcome import clip
 from node.parts import Parts
 from node.records import Records
-from node.repeats import Repeats, Running
+from node.repeats import Repeats
 from node.snapshot import level, summary_of
 from protocol.records import Record, Result
 from protocol.statements import MAX_CITES, MAX_TEXT_BYTES, Note, Scalar
@@ -57,7 +57,9 @@ class Brief:
             and len(data) <= MAX_FIXED_BYTES
         }  # fmt: skip
 
-    def context(self, base: str, asset: bytes, seed: int, repeats: Repeats, running: Running) -> Context:
+    def context(
+        self, base: str, asset: bytes, seed: int, repeats: Repeats, running: Sequence[Attempt]
+    ) -> Context:  # fmt: skip
         """For an edit of ``asset``, that of the commit ``base``."""
         lineage = self._ledger.lineage(base)
         trials = self.trials(lineage)
@@ -68,7 +70,7 @@ class Brief:
             asset=asset,
             tier=self._tier,
             trials=trials,
-            running=[tunables for _, tunables in running],
+            running=running,
             taken=repeats.taken,
             seed=seed,
             metric=self.metric,

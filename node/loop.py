@@ -14,17 +14,17 @@ from typing import Protocol
 
 import trio
 
-from agent.proposer import Context
+from agent.proposer import Attempt, Context
 from node.apply import Assets, UnavailableError
 from node.bars import Bars
 from node.brief import Brief
 from node.choose import Action, Choice, View, choose, common_base, reason_to_stop, search_base
 from node.holdout import Alarm
-from node.idle import Idle
+from node.idle import KEPT, Idle
 from node.journal import Flight
 from node.lineage import Step
 from node.merge import merge
-from node.outcome import result_of
+from node.outcome import clip, result_of
 from node.parts import Options, Parts
 from node.promise import bar
 from node.records import Records
@@ -35,7 +35,7 @@ from protocol.assignment import Duty
 from protocol.commits import blob_id
 from protocol.diffs import MAX_ASSET_BYTES
 from protocol.records import Claim, Record, Result, run_seed
-from protocol.statements import FIRST_RUNS, Origin, Scalar
+from protocol.statements import FIRST_RUNS, MAX_NAME_BYTES, Origin, Scalar
 from trainer.job import Job, Outcome, Progress
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Loop:
         )  # fmt: skip
         self._rebased = parts.journal.rebases()
         self._rng = random.Random(run_seed(records.ledger.rules.genesis, records.me, Origin.AGENT, options.seed))
-        self.idle = Idle(parts.meters, options.lanes, parts.clock_ms)
+        self.idle = Idle(parts.meters, options.lanes, parts.clock_ms, parts.journal.meta(KEPT))
         self.paused = bool(parts.journal.meta("paused"))
         self._since_ms = parts.clock_ms()
         self._begun = 0
@@ -158,12 +158,9 @@ class Loop:
                 assert choice.duty is not None
                 with self._engaged(choice.commit):
                     await self._run_duty(choice.duty)
-            case Action.REBASE:
+            case Action.REBASE | Action.RECOMBINE as how:
                 with self._engaged(choice.commit):
-                    await self._put_together(choice.commit, choice.base, Origin.REBASE)
-            case Action.RECOMBINE:
-                with self._engaged(choice.commit):
-                    await self._put_together(choice.commit, choice.base, Origin.RECOMBINE)
+                    await self._put_together(choice.commit, choice.base, Origin(how.value))
             case Action.ASK if (idea := self._thinker.take()) is not None:
                 await self._try(idea, choice.base)
             case action:
@@ -293,7 +290,7 @@ class Loop:
         await self._swarm.claim(
             Claim(
                 self._parts.clock_ms(), flight.commit, flight.origin, self._tier, tunables,
-                self._spec.budget_seconds,
+                clip(self._summary(flight), MAX_NAME_BYTES), self._spec.budget_seconds,
             )
         )  # fmt: skip
         log.info("%s starts: %s", _name(flight), self._summary(flight))
@@ -383,10 +380,12 @@ class Loop:
         seed = run_seed(base, self._records.me, Origin.AGENT, self._options.seed + self._asked)
         return self._brief.context(base, asset, seed, self._repeats, self._now_run())
 
-    def _now_run(self) -> list[tuple[str, Mapping[str, Scalar]]]:
-        """Commits and tunables of what peers have claimed, and of what runs here."""
-        theirs = [(claim.commit, claim.tunables) for _, claim in self._claims()]
-        return [*theirs, *((commit, tunables) for commit, (_, tunables) in self._running.items())]
+    def _now_run(self) -> list[Attempt]:
+        """What peers have claimed, what runs here, and what waits for a lane."""
+        theirs = [Attempt(claim.commit, claim.tunables, claim.summary) for _, claim in self._claims()]
+        mine = [Attempt(now.commit, tunables, now.summary) for now, tunables in self._running.values()]
+        waiting = [self._repeats.attempt(idea.base, idea.edit) for idea in self._thinker.ideas]
+        return [*theirs, *mine, *waiting]
 
     def _claims(self) -> list[tuple[bytes, Claim]]:
         """Others' claims in force; who claims to need another budget than the program's, says what is not so."""

@@ -13,6 +13,7 @@ from trio_typing import TaskStatus
 from gossip.swarm import Swarm
 from gossip.transport import CIRCUIT
 from node.apply import Assets
+from node.idle import KEPT
 from node.keep import KEEP_SECONDS, LOOK_SECONDS, Keeper, reachable
 from node.loop import Loop
 from node.parts import Options, Parts
@@ -78,13 +79,16 @@ class Node:
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work and serve until cancelled; started when the swarm is."""
         self._token = trio.lowlevel.current_trio_token()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.swarm.run)
-            nursery.start_soon(self._publish_verdicts)
-            nursery.start_soon(self._keeper.run)
-            nursery.start_soon(self._remember)
-            nursery.start_soon(self._work)
-            task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.swarm.run)
+                nursery.start_soon(self._publish_verdicts)
+                nursery.start_soon(self._keeper.run)
+                nursery.start_soon(self._remember)
+                nursery.start_soon(self._work)
+                task_status.started()
+        finally:
+            self._keep_idle()
 
     def snapshot(self) -> Snapshot:
         transport, held = self._parts.transport, len(self.records.ledger)
@@ -172,10 +176,14 @@ class Node:
             self._hosts.known()  # while they are connected
             found = reachable(self._parts.transport, self.swarm.presences())
             if found != written or trio.current_time() >= due:
+                self._keep_idle()
                 for peer, address in found.items():
                     self._parts.journal.remember(peer, address, self._parts.clock_ms())
                 written, due = found, trio.current_time() + KEEP_SECONDS
             await trio.sleep(LOOK_SECONDS)
+
+    def _keep_idle(self) -> None:
+        self._parts.journal.set_meta(KEPT, self._loop.idle.to_keep())
 
     # what the swarm asks of its store
 

@@ -1,12 +1,12 @@
 """Whether an edit is an experiment that somebody has run, or is running now: two nodes should not do the same."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
 from agent.domains import TunableError
 from agent.essence import essence
-from agent.proposer import ALREADY_RUN, BEING_RUN, Trial
+from agent.proposer import ALREADY_RUN, BEING_RUN, Attempt, Edit, Trial
 from agent.tunables import read_tunables, write_tunables
 from node.apply import Assets
 from node.parts import Parts
@@ -14,18 +14,17 @@ from node.records import Records
 from protocol.commits import blob_id
 from protocol.statements import Scalar
 
-#: The commit and the tunables of what runs now, at peers (by their claims) and in other lanes of mine.
-Running = Iterable[tuple[str, Mapping[str, Scalar]]]
-
 #: Assets whose essence is taken for one proposal, ten milliseconds each: the base, then the latest. After a restart
 #: there may be hundreds; the next proposals take the others.
 MOST_READ = 50
 
 
 class Repeats:
-    """Of one node; ``running`` is asked anew each time."""
+    """Of one node; ``running`` says what runs now, at peers and here."""
 
-    def __init__(self, parts: Parts, records: Records, assets: Assets, running: Callable[[], Running]) -> None:
+    def __init__(
+        self, parts: Parts, records: Records, assets: Assets, running: Callable[[], Iterable[Attempt]]
+    ) -> None:  # fmt: skip
         self._commits = parts.program.commits
         self._name = parts.program.spec.asset
         self._meters = parts.meters
@@ -45,8 +44,8 @@ class Repeats:
         if self.taken(asset):
             return ALREADY_RUN
         commit, values = self._commits.candidate(base, blob_id(asset)), self.tunables(asset)
-        for one, theirs in self._running():
-            if commit == one or (values and values == dict(theirs) and self._only_tuned(asset, base)):
+        for one in self._running():
+            if commit == one.commit or (values and values == dict(one.tunables) and self._only_tuned(asset, base)):
                 return BEING_RUN
         return ""
 
@@ -67,6 +66,10 @@ class Repeats:
                 await trio.lowlevel.checkpoint()
         self._essences = known
         return ALREADY_RUN if essence(asset, self._name) in known.values() else ""
+
+    def attempt(self, base: str, edit: Edit) -> Attempt:
+        """What running an edit of ``base`` would be."""
+        return Attempt(self._commits.candidate(base, blob_id(edit.asset)), self.tunables(edit.asset), edit.summary)
 
     def _only_tuned(self, asset: bytes, base: str) -> bool:
         """Whether an edit changes tunables, and nothing else."""

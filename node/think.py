@@ -33,7 +33,7 @@ class Idea:
 
 
 class Thinker:
-    """Keeps ideas in store, one for each lane. ``context`` gives what the proposer may know now, or None without a
+    """Keeps ``ideas`` in store, one for each lane. ``context`` gives what the proposer may know now, or None without a
     base; ``wanted_in`` the seconds until lanes are expected to want one more idea than so many, 0 if they do.
     """
 
@@ -48,7 +48,7 @@ class Thinker:
         self._lanes = lanes
         self._wanted_in = wanted_in
         self._quick = QUICK_SHARE * run_seconds
-        self._ideas: deque[Idea] = deque()
+        self.ideas: deque[Idea] = deque()
         self._thoughts: deque[float] = deque(maxlen=LATEST_THOUGHTS)
         self._asked = Signal()
         self._alone = RETRY_SECONDS
@@ -56,7 +56,7 @@ class Thinker:
     def take(self) -> Idea | None:
         """The oldest idea, where there is one; another is then thought of in time."""
         self._asked.send()
-        return self._ideas.popleft() if self._ideas else None
+        return self.ideas.popleft() if self.ideas else None
 
     async def run(self) -> None:
         """Think for ever; ``changed`` is sent when an idea is ready."""
@@ -68,17 +68,17 @@ class Thinker:
             if context is None or edit is None:
                 await self._changed.wait(RETRY_SECONDS)
                 continue
-            self._ideas.append(Idea(context.base, edit))
+            self.ideas.append(Idea(context.base, edit))
             self._changed.send()
 
     def _to_wait(self) -> float:
         """Seconds until the next idea must be thought of."""
-        if len(self._ideas) >= self._lanes:
+        if len(self.ideas) >= self._lanes:
             return RETRY_SECONDS
         if not self._thoughts:
             return 0.0  # who knows how long it takes
         slowest = max(self._thoughts)
-        return self._wanted_in(len(self._ideas)) - (HEADROOM * slowest if slowest > self._quick else 0.0)
+        return self._wanted_in(len(self.ideas)) - (HEADROOM * slowest if slowest > self._quick else 0.0)
 
     async def _propose(self, context: Context) -> Edit | None:
         """A proposer works with a model's, a peer's or a program's words, and what it raises is nobody's end: it is

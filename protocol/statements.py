@@ -158,6 +158,7 @@ class Claim:
     origin: Origin
     tier: str
     tunables: Mapping[str, Scalar]
+    summary: str
     budget_seconds: float
 
 
@@ -369,6 +370,7 @@ _FIELDS: dict[type, dict[str, Check]] = {
         "origin": _one_of(Origin),
         "tier": _tier,
         "tunables": _tunables,
+        "summary": _short,
         "budget_seconds": _seconds,
     },
 }

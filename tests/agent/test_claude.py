@@ -22,7 +22,7 @@ from agent.digest import QUOTE
 from agent.fallback import Fallback
 from agent.local_search import LocalSearch
 from agent.prompt import MAX_PROGRAM, RULES, TOOLS
-from agent.proposer import ALREADY_RUN, BEING_RUN, Context, Edit, Insight, Metric, Trial, UnavailableError
+from agent.proposer import ALREADY_RUN, BEING_RUN, Attempt, Context, Edit, Insight, Metric, Trial, UnavailableError
 from protocol.statements import Status
 from tests.agent.messages_api import Answer, Call, Fail, Raw, Say, Service, events, serving
 
@@ -153,6 +153,13 @@ async def test_words_without_a_tool_are_answered() -> None:
     with serving(Say(["Hmm."], stop="end_turn"), Say([edit()])) as service:
         assert await claude(service).propose(context()) is not None
     assert service.requests[1]["messages"][-1]["content"] == "Answer with a tool."
+
+
+async def test_after_an_empty_answer_it_is_not_asked_the_same_again() -> None:
+    with serving(Say([], stop="end_turn"), Say([edit()])) as service:
+        assert await claude(service).propose(context()) is not None
+    first, second = (request["messages"] for request in service.requests)
+    assert second == [*first, {"role": "user", "content": "Answer with a tool."}]
 
 
 async def test_a_whole_file_a_note_and_giving_up() -> None:
@@ -470,7 +477,7 @@ def hostile(place: str, order: str) -> Context:
         case "note":
             return context(insights=[Insight("ada", order, [OTHER])])
         case "tunable":
-            return context(running=[{order: order}])
+            return context(running=[Attempt(BASE, {order: order}, order)])
         case "docstring":
             doc = order.replace("\\", "").replace('"', "'")
             return context(ASSET.replace(b"A model.", doc.encode()))

@@ -18,7 +18,7 @@ import trio
 from agent import command as module
 from agent.command import Command
 from agent.digest import QUOTE
-from agent.proposer import BEING_RUN, Context, Insight, Metric, Trial
+from agent.proposer import BEING_RUN, Attempt, Context, Insight, Metric, Trial
 from agent.tunables import write_tunables
 from protocol.diffs import MAX_ASSET_BYTES
 from protocol.errors import UserError
@@ -42,7 +42,7 @@ def context(*, taken: Callable[[bytes], bool] = lambda asset: False, notes: list
     ]
     heard = [] if notes is None else notes
     return Context(
-        "Make it better.", "train.py", BASE, ASSET, "cpu", trials, [{"DEPTH": 5}], taken, 1,
+        "Make it better.", "train.py", BASE, ASSET, "cpu", trials, [Attempt("", {"DEPTH": 5})], taken, 1,
         metric=Metric("val_bpb", "bits/byte", sigma=0.05), lineage=[BASE],
         insights=[Insight("bob", "go deep", [OTHER])],
         fixed={"runner.py": b"run = 1\n"}, note=lambda text, commits: heard.append(f"{text} {commits}"),
@@ -268,8 +268,17 @@ def test_a_metric_without_a_unit_is_told_without() -> None:
 def test_a_digest_says_how_what_runs_differs_from_the_base() -> None:
     base = {f"WIDTH_{place}": 1 for place in range(60)}
     asset = b"".join(b"%s: Annotated[int, Int(1, 9)] = 1\n" % name.encode() for name in base)
-    given = replace(context(), asset=asset, running=[base, {**base, "WIDTH_59": 4}])
-    assert f"(what differs from the base)\n{QUOTE}WIDTH_59=4\n" in module.digest(given, 5000)
+    running = [Attempt("", base), Attempt("", {**base, "WIDTH_59": 4}), Attempt("", {**base, "WIDTH_58": 2}, "wider")]
+    given = replace(context(), asset=asset, running=running)
+    said = module.digest(given, 5000)
+    assert f"(and what differs from the base)\n{QUOTE}WIDTH_59=4\n{QUOTE}wider; WIDTH_58=2\n\n" in said
+
+
+def test_a_digest_says_what_code_is_being_tried_and_not_what_was_tried_before() -> None:
+    given = replace(context(), running=[Attempt("fa12" * 10, {}, "gate\nthe values"), Attempt(OTHER, {}, "once more")])
+    said = module.digest(given, 5000)
+    assert f"{QUOTE}gate the values\n" in said
+    assert "once more" not in said
 
 
 def test_a_digest_says_what_was_run_in_another_tier_and_does_not_rank_it() -> None:

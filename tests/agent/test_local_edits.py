@@ -8,7 +8,7 @@ import trio
 
 from agent.essence import essence
 from agent.local_search import LocalSearch
-from agent.proposer import Context, Edit, Proposer, Trial
+from agent.proposer import Attempt, Context, Edit, Proposer, Trial
 from agent.tunables import read_tunables, write_tunables
 from protocol.statements import Scalar, Status
 from trainer.program import load_program
@@ -35,7 +35,8 @@ def context(
     taken: Callable[[bytes], bool] = lambda asset: False,
     seed: int = 1,
 ) -> Context:
-    return Context("Find the numbers.", name, "0" * 40, asset, "cpu", trials, running, taken, seed)
+    attempts = [Attempt("", values) for values in running]
+    return Context("Find the numbers.", name, "0" * 40, asset, "cpu", trials, attempts, taken, seed)
 
 
 def trials(asset: bytes, name: str, count: int) -> list[Trial]:

@@ -20,7 +20,7 @@ from agent.budget import Budget, Limits
 from agent.claude import Claude
 from agent.command import Command
 from agent.local_search import LocalSearch
-from agent.proposer import BEING_RUN, MAX_SUMMARY, Context, Edit, Insight, Metric, Proposer, Trial
+from agent.proposer import BEING_RUN, MAX_SUMMARY, Attempt, Context, Edit, Insight, Metric, Proposer, Trial
 from agent.tunables import read_tunables
 from protocol.diffs import MAX_ASSET_BYTES
 from protocol.statements import MAX_TEXT_BYTES, Scalar, Status
@@ -203,7 +203,7 @@ class ProposerContract:
             return BEING_RUN if asset == first.asset else ""
 
         proposer = kit.fresh()
-        given = context(running=[values(first.asset)], repeats=repeats)
+        given = context(running=[Attempt("", values(first.asset))], repeats=repeats)
         found = [await proposer.propose(given) for _ in range(TRIES)]
         assert any(found)
         assert all(edit.asset != first.asset for edit in found if edit)
@@ -236,7 +236,7 @@ class ProposerContract:
         )  # fmt: skip
         given = context(
             trials=[trial, replace(trial, commit=BASE, status=Status.SCORED, value=1.0)], lineage=[BASE],
-            insights=[Insight(HOSTILE, HOSTILE, [HOSTILE])], running=[{HOSTILE: HOSTILE}],
+            insights=[Insight(HOSTILE, HOSTILE, [HOSTILE])], running=[Attempt(HOSTILE, {HOSTILE: HOSTILE}, HOSTILE)],
             note=lambda text, commits: notes.append(text),
         )  # fmt: skip
         edit = await _propose(kit.fresh(), given)
@@ -251,7 +251,7 @@ class ProposerContract:
             for place in range(400)
         ]
         with trio.fail_after(SECONDS):
-            await _propose(kit.fresh(), context(trials=known, running=[{"x": 0.1}] * 200))
+            await _propose(kit.fresh(), context(trials=known, running=[Attempt("", {"x": 0.1})] * 200))
 
     async def test_cancelled_it_leaves_nothing_running(self, kit: Kit) -> None:
         proposer, begun = kit.slow()

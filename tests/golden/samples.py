@@ -57,7 +57,7 @@ def statements() -> dict[str, Result | Note | Verdict | Presence | Claim]:
         "presence": Presence(
             CREATED_MS, (f"/ip4/192.0.2.7/tcp/4001/p2p/{ALICE.peer_id}",), "cpu-avx2", "0.1.0", "", 10, 2, 5
         ),
-        "claim": Claim(CREATED_MS, candidate(), Origin.AGENT, "cpu-avx2", {"X": 2}, 20.0),
+        "claim": Claim(CREATED_MS, candidate(), Origin.AGENT, "cpu-avx2", {"X": 2}, "X: 1 to 2", 20.0),
     }  # fmt: skip
 
 

@@ -142,7 +142,7 @@ SCHEME = CommitScheme({"program.md": b"a program", "train.py": b"x = 1\n"}, "tra
 
 
 def claim_of(number: int, created_ms: int, commit: str = SCHEME.genesis) -> Record:
-    return seal(identity(number), SWARM_ID, Claim(created_ms, commit, Origin.AGENT, "cpu", {}, 60.0))
+    return seal(identity(number), SWARM_ID, Claim(created_ms, commit, Origin.AGENT, "cpu", {}, "", 60.0))
 
 
 def result_of(number: int, created_ms: int) -> Record:
@@ -195,7 +195,7 @@ def test_what_every_node_tells_once_in_a_budget_is_bounded_in_all() -> None:
 def test_a_claim_that_is_passed_on_may_be_as_old_as_it_stands() -> None:
     clock = Clock()
     gate = Gate(SWARM_ID, clock, lambda reason, peer: None)
-    long = Claim(clock.now_ms, "ab" * 20, Origin.AGENT, "cpu", {}, 3600.0)
+    long = Claim(clock.now_ms, "ab" * 20, Origin.AGENT, "cpu", {}, "", 3600.0)
     record = seal(identity(2), SWARM_ID, long)
     clock.now_ms += STALE_MS + 1
     assert gate.open(record.wire, passed_on=True) == record
@@ -210,7 +210,7 @@ def test_a_presence_or_claim_is_small() -> None:
     clock = Clock()
     gate = Gate(SWARM_ID, clock, lambda reason, peer: None)
     tunables = {f"{number:0250}": "x" * 250 for number in range(20)}
-    large = Claim(clock.now_ms, "ab" * 20, Origin.AGENT, "cpu", tunables, 60.0)
+    large = Claim(clock.now_ms, "ab" * 20, Origin.AGENT, "cpu", tunables, "", 60.0)
     record = seal(identity(2), SWARM_ID, large)
     assert len(record.wire) > MAX_EPHEMERAL_BYTES
     with pytest.raises(RemoteProtocolError) as caught:

@@ -24,7 +24,7 @@ from tests.waiting import until
 
 
 def claim_of(commit: str) -> Claim:
-    return Claim(virtual_ms(), commit, Origin.AGENT, "cpu", {"RATE": 0.1}, 300.0)
+    return Claim(virtual_ms(), commit, Origin.AGENT, "cpu", {"RATE": 0.1}, "", 300.0)
 
 
 async def test_a_claim_is_heard_and_runs_out(autojump_clock: MockClock) -> None:

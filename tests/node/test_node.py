@@ -357,7 +357,7 @@ async def test_a_claim_of_days_keeps_nobody_from_running_genesis(
     budget = NUMBERS.spec.budget_seconds
     async with trio.open_nursery() as nursery:
         await nursery.start(liar.swarm.run)
-        await liar.swarm.claim(Claim(virtual_ms(), GENESIS, Origin.BASELINE, "simulated", {}, MAX_SECONDS))
+        await liar.swarm.claim(Claim(virtual_ms(), GENESIS, Origin.BASELINE, "simulated", {}, "", MAX_SECONDS))
         one = build(network, 1, bootstrap=[liar.address])
         await nursery.start(one.node.run)
         await until(lambda: one.snapshot().own_experiments > 0, 3 * budget, one)

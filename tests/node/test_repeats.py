@@ -102,10 +102,11 @@ async def test_an_idea_that_conflicts_with_the_new_incumbent_is_dropped_and_said
 
 
 class Late(Script):
-    """Thinks until the other has begun."""
+    """Thinks until the other has begun, and is told of it the next time."""
 
     async def propose(self, context: Context) -> Edit | None:
         await trio.sleep(4 * NUMBERS.spec.budget_seconds)
+        self.running = context.running
         return await super().propose(context)
 
 
@@ -126,7 +127,8 @@ class Endless(FakeTrainer):
 async def test_what_a_peer_is_running_is_not_run_beside_it(autojump_clock: MockClock, network: MemoryNetwork) -> None:
     stuck = Endless()
     first = build(network, 1, WIN, trainer=stuck)
-    other = build(network, 2, proposer=Late(WIN, {"y": 0.2}))
+    late = Late(WIN, {"y": 0.2})
+    other = build(network, 2, proposer=late)
     async with trio.open_nursery() as nursery:
         for one in (first, other):
             await nursery.start(one.node.run)
@@ -137,6 +139,7 @@ async def test_what_a_peer_is_running_is_not_run_beside_it(autojump_clock: MockC
     assert other.tally.ideas[:2] == ["duplicate", "run"]
     assert other.tally.duplicates == [BEING_RUN]
     assert dict(edits(other)[0].tunables)["x"] != WIN["x"]
+    assert (late.running[0].tunables["x"], late.running[0].summary) == (WIN["x"], f"set {WIN}")
 
 
 class Asker:

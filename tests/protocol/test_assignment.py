@@ -46,7 +46,7 @@ def order(world: World, name: str, *ran: str) -> list[str]:
 
 
 def claim(world: World, name: str, origin: Origin = REPLICATION) -> Claim:
-    return Claim(0, world.commit(name), origin, TIER, {}, 60.0)
+    return Claim(0, world.commit(name), origin, TIER, {}, "", 60.0)
 
 
 def test_genesis_is_run_twice_at_the_start_of_a_tier(world: World) -> None:

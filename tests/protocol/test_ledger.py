@@ -80,7 +80,7 @@ def test_a_seed_must_be_the_prescribed_one(world: World) -> None:
 
 
 def test_what_is_said_only_to_who_listens_is_not_kept(world: World) -> None:
-    claim = Claim(1, world.commit("a"), AGENT, TIER, {}, 1.0)
+    claim = Claim(1, world.commit("a"), AGENT, TIER, {}, "", 1.0)
     with pytest.raises(RemoteProtocolError):
         Ledger(rules()).add(seal(peer("ada"), SWARM, claim))
 

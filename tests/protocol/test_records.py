@@ -33,7 +33,7 @@ STATEMENTS: list[Statement] = [
     Note(1, 3, "depth beats width", ("f" * 64,)),
     Verdict(1, 4, COMMIT, approve=True),
     Presence(1, ("/ip4/127.0.0.1/tcp/4001",), "cpu-x86-64-v4", "0.1.0", "", 10, 2, 5),
-    Claim(1, COMMIT, Origin.REPLICATION, "cpu-x86-64-v4", {"DEPTH": 3}, 300.0),
+    Claim(1, COMMIT, Origin.REPLICATION, "cpu-x86-64-v4", {"DEPTH": 3}, "deeper", 300.0),
 ]
 
 

@@ -128,7 +128,7 @@ class Night:
             parent, blob = bases[0].commit, blob_id(b"%d" % len(self.true))
             commit, origin, index = SCHEME.candidate(parent, blob), Origin.AGENT, 0
             self.true[commit] = self.true[parent] - self.draw(self.rng)
-        claims.append((me, Claim(self.now_ms, commit, origin, TIER, {}, BUDGET_MS / 1000)))
+        claims.append((me, Claim(self.now_ms, commit, origin, TIER, {}, "", BUDGET_MS / 1000)))
         self.origins[origin] = self.origins.get(origin, 0) + 1
         return self._record(me, commit, parent, blob, origin, index)
 
