@@ -104,17 +104,7 @@ async def open_transport(
         check_announce(address)
     door = door or Door()
     host = _host(identity, key, door)
-    router = GossipSub(
-        [TProtocol("/meshsub/1.1.0")],
-        DEGREE,
-        DEGREE_LOW,
-        DEGREE_HIGH,
-        heartbeat_interval=HEARTBEAT_SECONDS,
-        prune_back_off=BACK_OFF_SECONDS,
-        adaptive_gossip_enabled=False,  # it may slow the heartbeat down to a minute
-        spam_protection_enabled=False,  # counts by forwarder, 10 a second: it would mute a busy hub
-        eclipse_protection_enabled=False,  # wants three IP addresses in a mesh; a lab has one
-    )
+    router = _router()
     pubsub = SafePubsub(host, router, door=door)
     transport = Libp2pTransport(identity.peer_id, host, pubsub, announce, door, listens=bool(bound))
     async with (
@@ -135,6 +125,20 @@ async def open_transport(
                 await host.close()  # the end of ``run`` alone leaves sockets open
     if raised is not None:
         raise raised
+
+
+def _router() -> Any:
+    return GossipSub(
+        [TProtocol("/meshsub/1.1.0")],
+        DEGREE,
+        DEGREE_LOW,
+        DEGREE_HIGH,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        prune_back_off=BACK_OFF_SECONDS,
+        adaptive_gossip_enabled=False,  # it may slow the heartbeat down to a minute
+        spam_protection_enabled=False,  # counts by forwarder, 10 a second: it would mute a busy hub
+        eclipse_protection_enabled=False,  # wants three IP addresses in a mesh; a lab has one
+    )
 
 
 def _host(identity: Identity, key: bytes | None, door: Door) -> Any:

@@ -25,7 +25,7 @@ from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID, CircuitV2Protocol
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from multiaddr import Multiaddr
 
-from gossip import punch
+from gossip import libp2p_transport, punch
 from gossip.circuit import HOP, opened, tell, told
 from gossip.libp2p_transport import Libp2pTransport, open_transport
 from gossip.transport import ConnectError, Stream
@@ -309,6 +309,21 @@ async def test_a_refused_try_of_hole_punching_is_followed_by_the_next_at_once(mo
     with trio.fail_after(2.0):
         nobody = punch.Spot(here, free_port())
         assert await punch.punch(punch.Spot(here, free_port()), nobody, listen=False) is None
+
+
+async def test_upstream_who_backs_off_is_offered_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not be taken into a mesh is just whom IHAVE is for."""
+    for name in ("DEGREE", "DEGREE_LOW"):
+        monkeypatch.setattr(libp2p_transport, name, 0)  # nobody is in a mesh
+    async with pair() as (one, two):
+        for node in (one, two):
+            await node.subscribe("bees", anything)
+        router, peer = one._pubsub.router, ID.from_string(two.peer_id)
+        await until(lambda: peer in one._pubsub.peer_topics.get("bees", ()) and peer in router.peer_protocol)
+        await one.publish("bees", b"buzz")
+        assert list(router.gossip_heartbeat()) == [peer]
+        router._add_back_off(peer, "bees", False, 60)
+        assert list(router.gossip_heartbeat()) == []
 
 
 async def test_a_burst_reaches_all() -> None:
