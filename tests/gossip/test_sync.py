@@ -108,7 +108,7 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_ranges")
 def test_both_sides_hold_the_union() -> None:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(numbers, numbers)
     def holds(one: frozenset[int], two: frozenset[int]) -> None:
         left, right = Side(records(one)), Side(records(two))
@@ -238,7 +238,7 @@ FRAME = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from([Asker, Answerer]), st.lists(FRAME, max_size=6))
 def test_whatever_a_peer_says_only_one_error_comes_of_it(kind: type[Session], frames: list[bytes]) -> None:
     async def hear_all() -> None:

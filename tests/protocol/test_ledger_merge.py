@@ -88,7 +88,7 @@ def picture(ledger: Ledger) -> dict[str, Any]:
 
 
 @given(records=RECORDS, changes=RULES, data=st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_order_gives_the_same_picture(
     records: Sequence[Record], changes: dict[str, Any], data: st.DataObject
 ) -> None:
@@ -97,7 +97,7 @@ def test_any_order_gives_the_same_picture(
 
 
 @given(records=RECORDS, changes=RULES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_asking_after_each_record_changes_nothing(records: Sequence[Record], changes: dict[str, Any]) -> None:
     ledger = Ledger(rules(**changes))
     for record in records:
@@ -107,7 +107,7 @@ def test_asking_after_each_record_changes_nothing(records: Sequence[Record], cha
 
 
 @given(one=RECORDS, two=RECORDS, three=RECORDS, changes=RULES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_union_is_commutative_associative_idempotent(
     one: list[Record], two: list[Record], three: list[Record], changes: dict[str, Any]
 ) -> None:
@@ -121,7 +121,7 @@ def test_union_is_commutative_associative_idempotent(
 
 
 @given(records=RECORDS, changes=RULES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_ledger_equals_a_full_fold(records: Sequence[Record], changes: dict[str, Any]) -> None:
     ledger = ledger_of(*records, **changes)
     check_against_fold(ledger, records, list(WORLD.parents))

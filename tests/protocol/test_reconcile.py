@@ -68,7 +68,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_both_find_exactly_what_they_lack() -> None:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(numbers, numbers)
     def holds(one: frozenset[int], two: frozenset[int]) -> None:
         left, right, _, _ = meet(IdSet(ids(*one)), IdSet(ids(*two)))
@@ -78,7 +78,7 @@ def test_both_find_exactly_what_they_lack() -> None:
     holds()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 2000), max_size=400), st.lists(st.integers(0, 2000), max_size=50))
 def test_a_set_that_grew_is_the_set_that_was_made_so(first: list[int], later: list[int]) -> None:
     grown = IdSet(ids(*first))
