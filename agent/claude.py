@@ -161,8 +161,11 @@ class Claude:
         return answer
 
     async def _stream(self, prefix: list[TextBlockParam], messages: list[MessageParam]) -> Message:
-        """What an answer cost is counted whole, or as far as it came: its service tells that at the end only."""
+        """What an answer cost is counted whole, or as far as it came: its service tells that at the end only. What was
+        asked is counted when the answer begins, as a node that is killed meanwhile counts no more.
+        """
         usage: Usage | None = None
+        counted: Mapping[str, int] = {}
         said: list[str] = []
         try:
             async with self._client.messages.stream(
@@ -171,6 +174,7 @@ class Claude:
                 async for event in stream:
                     if event.type == "message_start":
                         usage = event.message.usage
+                        counted = self._count(usage, counted)
                     elif event.type == "content_block_delta":
                         said.append(_said(event.delta))
                     elif event.type == "message_delta" and usage is not None:
@@ -181,16 +185,19 @@ class Claude:
         finally:
             if usage is not None:
                 usage.output_tokens = max(usage.output_tokens or 0, estimate(*said))
-                self._count(usage)
+                self._count(usage, counted)
 
-    def _count(self, usage: Usage) -> None:
-        counted = {
+    def _count(self, usage: Usage, before: Mapping[str, int]) -> Mapping[str, int]:
+        """All that is used by now; ``before`` is what was counted of it."""
+        used = {
             "input": usage.input_tokens or 0, "output": usage.output_tokens or 0,
             "cache_read": usage.cache_read_input_tokens or 0, "cache_write": usage.cache_creation_input_tokens or 0,
         }  # fmt: skip
-        self._budget.spend(sum(counted.values()))
-        for kind, tokens in counted.items():
+        more = {kind: max(0, tokens - before.get(kind, 0)) for kind, tokens in used.items()}
+        self._budget.spend(sum(more.values()))
+        for kind, tokens in more.items():
             self._meter(kind, tokens)
+        return used
 
     def _carry_out(self, context: Context, start: str, name: str, given: object) -> Edit | None:
         """What a tool call does: an edit, or None for all others. Raises EditError where it can't be done."""

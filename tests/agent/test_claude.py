@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from anthropic.types import Model, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
@@ -25,6 +26,7 @@ from agent.prompt import MAX_PROGRAM, RULES, TOOLS
 from agent.proposer import ALREADY_RUN, BEING_RUN, Attempt, Context, Edit, Insight, Metric, Trial, UnavailableError
 from protocol.statements import Status
 from tests.agent.messages_api import Answer, Call, Fail, Raw, Say, Service, events, serving
+from tests.waiting import until
 
 ASSET = b'"""A model."""\nDEPTH = 2\nWIDTH = 64\n'
 BASE = "ba5e" * 10
@@ -344,6 +346,16 @@ async def test_what_was_cut_off_has_cost_what_it_cost() -> None:
             await proposer.propose(context())
     streamed = len(json.dumps(edit().input))
     assert counted == {"input": 10, "output": streamed // BYTES_A_TOKEN, "cache_read": 3000, "cache_write": 0}
+
+
+async def test_what_was_asked_is_counted_before_it_is_answered() -> None:
+    counted: Counter[str] = Counter()
+    with serving(Say([edit()], input_tokens=10, cache_write=3000, stall=1)) as service:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(claude(service, meter=counted).propose, context())
+            await until(lambda: counted["input"] == 10 and counted["cache_write"] == 3000)
+            nursery.cancel_scope.cancel()
+    assert (counted["input"], counted["cache_write"]) == (10, 3000)
 
 
 async def test_what_took_too_long_has_cost_what_it_cost(monkeypatch: pytest.MonkeyPatch) -> None:
