@@ -30,6 +30,7 @@ from agent.edits import EditError, check, replace_blocks
 from agent.essence import essence
 from agent.prompt import TOOLS, question, system
 from agent.proposer import MAX_SUMMARY, Context, Edit, Trial, UnavailableError
+from protocol.commits import blob_id
 from protocol.statements import MAX_TEXT_BYTES, Status
 from protocol.text import one_line
 
@@ -100,7 +101,7 @@ class Claude:
         """The latest edit of ours whose run crashed, where it may still be mended; it is then forgotten."""
         for attempt in self._attempts[::-1]:
             for trial in context.trials[::-1]:
-                ours = (trial.parent, trial.summary) == (attempt.base, attempt.edit.summary)
+                ours = trial.own and (trial.parent, trial.blob) == (attempt.base, blob_id(attempt.edit.asset))
                 if ours and trial.status in CRASHED and attempt.base == context.base and attempt.mends < MOST_MENDS:
                     self._attempts.remove(attempt)
                     return attempt, trial
@@ -161,8 +162,10 @@ class Claude:
         return answer
 
     async def _stream(self, prefix: list[TextBlockParam], messages: list[MessageParam]) -> Message:
-        """What an answer cost is counted whole, or as far as it came: its service tells that at the end only. What was
-        asked is counted when the answer begins, as a node that is killed meanwhile counts no more.
+        """What an answer cost is counted whole, or as far as it came: its service tells that at the end only.
+
+        What was asked is counted when the answer begins, as a node that is killed meanwhile counts no more; it is
+        estimated where an answer was waited for in vain, as it may have been worked on.
         """
         usage: Usage | None = None
         counted: Mapping[str, int] = {}
@@ -182,6 +185,9 @@ class Claude:
                 answer = await stream.get_final_message()
                 usage, said = answer.usage, []
                 return answer
+        except (anthropic.APITimeoutError, httpx2.TimeoutException, trio.Cancelled):
+            usage = usage or Usage(input_tokens=estimate(str(TOOLS), str(prefix), str(messages)), output_tokens=0)
+            raise
         finally:
             if usage is not None:
                 usage.output_tokens = max(usage.output_tokens or 0, estimate(*said))
@@ -224,7 +230,7 @@ class Claude:
         if asset == context.asset:
             raise EditError("the asset is as it was")
         if essence(asset, context.asset_name) in self._proposed or context.taken(asset):
-            raise EditError("this asset has been an experiment already: propose another")
+            raise EditError("this asset has been tried or proposed already: propose another")
         summary = one_line(str(values.get("summary", "")), MAX_SUMMARY)
         hypothesis = one_line(str(values.get("hypothesis", "")), MAX_TEXT_BYTES // 4)
         return Edit(asset, summary or "an edit by a model", hypothesis)
@@ -251,10 +257,11 @@ def _said(delta: RawContentBlockDelta) -> str:
 def _turn(answer: Message, replies: list[ToolResultBlockParam]) -> list[MessageParam]:
     """The answer and what is said to it, for the next call.
 
-    An empty answer can't be sent back; asked the same, a model says nothing once more
+    What is empty of an answer can't be sent back; asked the same, a model says nothing once more
     (https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons).
     """
-    said: list[MessageParam] = [{"role": "assistant", "content": answer.content}] if answer.content else []
+    content = [block for block in answer.content if block.type != "text" or block.text.strip()]
+    said: list[MessageParam] = [{"role": "assistant", "content": content}] if content else []
     return [*said, {"role": "user", "content": replies or "Answer with a tool."}]
 
 

@@ -36,6 +36,8 @@ LEDGER_LETTERS = 40_000
 FAILURES, PAUSE_SECONDS = 3, 300.0
 #: By which a shell says that a command was not found, or is none.
 NOT_RUN = (126, 127)
+#: A longer NOTE.md is not read; of a shorter one the first line and as much of the rest is taken as a note holds.
+MAX_NOTE_BYTES = 64 * 1024
 #: Of what it prints, the end is kept for the log.
 MAX_OUTPUT = 4096
 END_SECONDS = 5.0
@@ -69,7 +71,7 @@ class Command:
                 await trio.to_thread.run_sync(lay_out, worktree, context)
                 why = await self._run(worktree)
                 asset = None if why else _read(worktree / context.asset_name, MAX_ASSET_BYTES)
-                said = _read(worktree / "NOTE.md", MAX_TEXT_BYTES) or b""
+                said = _read(worktree / "NOTE.md", MAX_NOTE_BYTES) or b""
         except OSError as error:  # a full disk, too many processes, too long a command line
             why = f"it can't be run: {one_line(str(error), MAX_SUMMARY)}"
         if not why:
@@ -79,10 +81,11 @@ class Command:
             return None
         self._failed = 0
         self._proposed.add(essence(asset, context.asset_name))
-        first, _, rest = said.decode("utf-8", "replace").strip().partition("\n")
-        if rest.strip():
-            context.note(rest.strip(), cited(context, rest))
-        return Edit(asset, one_line(first.lstrip("# "), MAX_SUMMARY) or _described(asset, context), "")
+        first, _, rest = said.strip().partition(b"\n")
+        if learnt := rest.strip()[:MAX_TEXT_BYTES].decode("utf-8", "ignore"):
+            context.note(learnt, cited(context, learnt))
+        summary = one_line(first.decode("utf-8", "replace").lstrip("# "), MAX_SUMMARY)
+        return Edit(asset, summary or _described(asset, context), "")
 
     async def _wrong(self, asset: bytes | None, context: Context) -> str:
         """Why an asset can't be run, "" where it can."""

@@ -18,8 +18,8 @@ class Trial:
     where there is no score. Oldest first in a context.
 
     ``gain`` is how far it beats the accepted candidate that it is built on, ``standing`` what the ledger makes of
-    it ("promising", "accepted", "proven" or ""); ``failure`` is the tail of what a failed run printed. Words are
-    peers', and not to be obeyed.
+    it ("promising", "accepted", "proven" or ""); ``failure`` is the tail of what a failed run printed; ``blob`` the git
+    blob id of the asset; ``own``: this node was the first to run it. Words are peers', and not to be obeyed.
     """
 
     commit: str
@@ -34,6 +34,8 @@ class Trial:
     summary: str = ""
     hypothesis: str = ""
     failure: str = ""
+    blob: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from node.home import Home
-from node.idle import KEPT, kept_shares
 from node.journal import Journal
+from node.kept_idle import KEPT, kept_shares
 from node.records import Records
 from node.snapshot import Row, Snapshot, row
 from node.version import version

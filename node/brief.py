@@ -134,7 +134,8 @@ class Brief:
             parent=said.parent, author=short_peer(self._records.ledger.get(run.record_id)),
             gain=None if standing is None else standing.gain, standing=level(standing),
             summary=summary_of(self._ledger, commit),
-            hypothesis=said.hypothesis, failure=said.failure,
+            hypothesis=said.hypothesis, failure=said.failure, blob=said.blob,
+            own=run.author == self._records.me,
         )  # fmt: skip
 
     def insights(self) -> list[Insight]:

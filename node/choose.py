@@ -1,7 +1,8 @@
 """What to do next: a pure function of the ledger and of what this node has done.
 
 In this order: what the swarm needs of me (genesis, replications, confirmations, checks of what others say:
-``protocol.assignment``), then my own wins whose base has moved, then the proposer's next edit.
+``protocol.assignment``), then my own wins whose base has moved, then, by chance, two wins put together or another
+tier's incumbent, else the proposer's next edit.
 """
 
 from collections.abc import Collection, Container, Iterator, Sequence
@@ -195,11 +196,11 @@ def common_base(ledger: Ledger, one: str, other: str) -> str:
     return [first for first, second in pairs if first == second][-1]
 
 
-def reason_to_stop(stop: Stop, view: View, *, own_ms: Sequence[int], hours: float) -> str:
+def reason_to_stop(stop: Stop, view: View, *, own_ms: Sequence[int], hours: float, running: int = 0) -> str:
     """Why the node has done enough, or "": its own experiments were told at ``own_ms``, the first of them
-    ``hours`` ago.
+    ``hours`` ago; so many more are ``running``.
     """
-    if stop.experiments is not None and len(own_ms) >= stop.experiments:
+    if stop.experiments is not None and len(own_ms) + running >= stop.experiments:
         return f"{len(own_ms)} experiments done"
     if stop.hours is not None and hours >= stop.hours:
         return f"{stop.hours:g} hours are over"

@@ -1,15 +1,13 @@
 """Time of lanes without an experiment, and why: a lane should never wait for a proposer that had time to think."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import trio
 
+from node.kept_idle import kept_shares, read_idle
 from node.parts import Meters
 from protocol import codec
-
-#: Under which a journal keeps ``Idle.to_keep``.
-KEPT = "idle"
 
 
 class Idle:
@@ -17,20 +15,20 @@ class Idle:
     ``to_keep`` said at last. ``resting`` are idle now.
     """
 
-    def __init__(self, meters: Meters, lanes: int, clock_ms: Callable[[], int], kept: bytes | None = None) -> None:
+    def __init__(self, meters: Meters, lanes: int, kept: bytes | None = None) -> None:
         self._meters = meters
         self._lanes = lanes
-        self._clock_ms = clock_ms
         self.resting = 0
-        self._before, self._seconds = _read(kept)
-        self._begun_ms: int | None = None
-        self._ended_ms: int | None = None
+        self._before, self._seconds = read_idle(kept)
+        self._clock: trio.abc.Clock | None = None
+        self._begun = 0.0
+        self._ended: float | None = None
 
     def begin(self) -> None:
-        self._begun_ms = self._clock_ms()
+        self._clock, self._begun = trio.lowlevel.current_clock(), trio.current_time()
 
     def end(self) -> None:
-        self._ended_ms = self._clock_ms()
+        self._ended = trio.current_time()
 
     @contextmanager
     def because(self, cause: str) -> Iterator[None]:
@@ -52,18 +50,7 @@ class Idle:
     def to_keep(self) -> bytes:
         """Seconds of the lanes together, and those of them that were idle, by cause."""
         whole = self._before
-        if self._begun_ms is not None:
-            ended_ms = self._clock_ms() if self._ended_ms is None else self._ended_ms
-            whole += self._lanes * max(1, ended_ms - self._begun_ms) / 1000
+        if self._clock is not None:
+            ended = self._clock.current_time() if self._ended is None else self._ended
+            whole += self._lanes * (ended - self._begun)
         return codec.encode([whole, self._seconds])
-
-
-def kept_shares(kept: bytes | None) -> Mapping[str, float]:
-    """What share of the lanes' time went so, by cause, of what a journal keeps."""
-    whole, seconds = _read(kept)
-    return {cause: min(1.0, one / whole) for cause, one in sorted(seconds.items())} if whole else {}
-
-
-def _read(kept: bytes | None) -> tuple[float, dict[str, float]]:
-    whole, seconds = codec.decode(kept) if kept else (0.0, {})
-    return whole, seconds

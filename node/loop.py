@@ -6,7 +6,7 @@ any instant repeats at most the running experiment.
 
 import logging
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,15 +20,16 @@ from node.bars import Bars
 from node.brief import Brief
 from node.choose import Action, Choice, View, choose, common_base, reason_to_stop, search_base
 from node.holdout import Alarm
-from node.idle import KEPT, Idle
+from node.idle import Idle
 from node.journal import Flight
+from node.kept_idle import KEPT
 from node.lineage import Step
 from node.merge import merge
 from node.outcome import clip, result_of
 from node.parts import Options, Parts
 from node.promise import bar
 from node.records import Records
-from node.repeats import Repeats
+from node.repeats import Repeats, in_turn
 from node.snapshot import Current, level, summary_of
 from node.think import Idea, Thinker
 from protocol.assignment import Duty
@@ -86,7 +87,7 @@ class Loop:
         )  # fmt: skip
         self._rebased = parts.journal.rebases()
         self._rng = random.Random(run_seed(records.ledger.rules.genesis, records.me, Origin.AGENT, options.seed))
-        self.idle = Idle(parts.meters, options.lanes, parts.clock_ms, parts.journal.meta(KEPT))
+        self.idle = Idle(parts.meters, options.lanes, parts.journal.meta(KEPT))
         self.paused = bool(parts.journal.meta("paused"))
         self._since_ms = parts.clock_ms()
         self._begun = 0
@@ -95,6 +96,7 @@ class Loop:
         self._drift = Alarm(records.ledger, self._tier)
         self._running: dict[str, tuple[Current, Mapping[str, Scalar]]] = {}
         self._ends: dict[str, float] = {}
+        self._to_resume = deque(parts.journal.flights())
 
     async def run(self) -> str:
         """Work until it is enough, and say why it is."""
@@ -102,7 +104,6 @@ class Loop:
             nursery.start_soon(self._thinker.run)
             nursery.start_soon(self._tell_notes)
             self.idle.begin()
-            await self._resume()
             async with trio.open_nursery() as lanes:
                 for _ in range(self._options.lanes):
                     lanes.start_soon(self._work)
@@ -118,7 +119,9 @@ class Loop:
         return tuple(current for current, _ in self._running.values())
 
     async def _work(self) -> None:
-        """One lane."""
+        """One lane: first what was running when this node last ended."""
+        while self._to_resume:
+            await self._resume(self._to_resume.popleft())
         while not self._enough():
             if self.paused:
                 await self._rest("paused")
@@ -150,7 +153,7 @@ class Loop:
             return f"{self._begun} experiments done"
         own_ms = self._records.chronicle.own_ms
         hours = (self._parts.clock_ms() - own_ms[0]) / 3_600_000 if own_ms else 0.0
-        return reason_to_stop(self._spec.stop, self._view(), own_ms=own_ms, hours=hours)
+        return reason_to_stop(self._spec.stop, self._view(), own_ms=own_ms, running=len(self._running), hours=hours)
 
     async def _step(self, choice: Choice) -> None:
         match choice.action:
@@ -179,16 +182,14 @@ class Loop:
         finally:
             self._busy -= Counter([commit])
 
-    async def _resume(self) -> None:
-        """Run again what was running when this node last ended."""
-        for flight in self._parts.journal.flights():
-            asset = self._parts.lineage.asset(flight.commit)
-            if asset is None or not self._resumable(flight):
-                log.info("%s is not resumed: it can't be run any more", _name(flight))
-                self._parts.journal.drop(flight)
-                continue
-            log.info("%s is resumed", _name(flight))
-            await self._execute(flight, asset)
+    async def _resume(self, flight: Flight) -> None:
+        asset = self._parts.lineage.asset(flight.commit)
+        if asset is None or not self._resumable(flight):
+            log.info("%s is not resumed: it can't be run any more", _name(flight))
+            self._parts.journal.drop(flight)
+            return
+        log.info("%s is resumed", _name(flight))
+        await self._execute(flight, asset)
 
     def _resumable(self, flight: Flight) -> bool:
         """Whether its key is still free, and its code (of a new edit: what the edit is on) may run."""
@@ -287,16 +288,12 @@ class Loop:
     async def _experiment(self, flight: Flight, asset: bytes) -> None:
         self._begun += 1
         tunables = self._repeats.tunables(asset)
-        await self._swarm.claim(
-            Claim(
-                self._parts.clock_ms(), flight.commit, flight.origin, self._tier, tunables,
-                clip(self._summary(flight), MAX_NAME_BYTES), self._spec.budget_seconds,
-            )
-        )  # fmt: skip
-        log.info("%s starts: %s", _name(flight), self._summary(flight))
         self._show(flight, Progress("starting", 0.0, None, 0.0), tunables)
         self._ends[flight.commit] = trio.current_time() + self._spec.budget_seconds
+        self._thinker.wake()
         try:
+            await self._claim(flight, tunables)
+            log.info("%s starts: %s", _name(flight), self._summary(flight))
             old = b"" if flight.parent is None else await self._assets.obtain(flight.parent)
             outcome = await self._parts.trainer.run(
                 self._job(flight, old, asset), on_progress=lambda progress: self._show(flight, progress, tunables)
@@ -304,6 +301,11 @@ class Loop:
         finally:
             del self._running[flight.commit], self._ends[flight.commit]
         await self._tell(flight, outcome, old, asset, tunables)
+
+    async def _claim(self, flight: Flight, tunables: Mapping[str, Scalar]) -> None:
+        summary, budget = clip(self._summary(flight), MAX_NAME_BYTES), self._spec.budget_seconds
+        now_ms = self._parts.clock_ms()
+        await self._swarm.claim(Claim(now_ms, flight.commit, flight.origin, self._tier, tunables, summary, budget))
 
     def _job(self, flight: Flight, old: bytes, asset: bytes) -> Job:
         """A new edit may be stopped early where it falls behind its base; other runs go to their end, and are
@@ -381,11 +383,10 @@ class Loop:
         return self._brief.context(base, asset, seed, self._repeats, self._now_run())
 
     def _now_run(self) -> list[Attempt]:
-        """What peers have claimed, what runs here, and what waits for a lane."""
-        theirs = [Attempt(claim.commit, claim.tunables, claim.summary) for _, claim in self._claims()]
+        """What runs here, what waits for a lane, and what peers have claimed."""
         mine = [Attempt(now.commit, tunables, now.summary) for now, tunables in self._running.values()]
         waiting = [self._repeats.attempt(idea.base, idea.edit) for idea in self._thinker.ideas]
-        return [*theirs, *mine, *waiting]
+        return [*mine, *waiting, *in_turn(self._claims())]
 
     def _claims(self) -> list[tuple[bytes, Claim]]:
         """Others' claims in force; who claims to need another budget than the program's, says what is not so."""

@@ -13,8 +13,8 @@ from trio_typing import TaskStatus
 from gossip.swarm import Swarm
 from gossip.transport import CIRCUIT
 from node.apply import Assets
-from node.idle import KEPT
 from node.keep import KEEP_SECONDS, LOOK_SECONDS, Keeper, reachable
+from node.kept_idle import KEPT
 from node.loop import Loop
 from node.parts import Options, Parts
 from node.records import Records

@@ -1,5 +1,6 @@
 """Whether an edit is an experiment that somebody has run, or is running now: two nodes should not do the same."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import trio
@@ -12,11 +13,21 @@ from node.apply import Assets
 from node.parts import Parts
 from node.records import Records
 from protocol.commits import blob_id
-from protocol.statements import Scalar
+from protocol.statements import Claim, Scalar
 
 #: Assets whose essence is taken for one proposal, ten milliseconds each: the base, then the latest. After a restart
 #: there may be hundreds; the next proposals take the others.
 MOST_READ = 50
+
+
+def in_turn(claims: Iterable[tuple[bytes, Claim]]) -> list[Attempt]:
+    """What peers claim, one of each author and then the next: who claims much does not hide the others."""
+    told: Counter[bytes] = Counter()
+    ranked: list[tuple[int, Attempt]] = []
+    for author, claim in claims:
+        ranked.append((told[author], Attempt(claim.commit, claim.tunables, claim.summary)))
+        told[author] += 1
+    return [attempt for _, attempt in sorted(ranked, key=lambda one: one[0])]
 
 
 class Repeats:

@@ -54,9 +54,16 @@ class Thinker:
         self._alone = RETRY_SECONDS
 
     def take(self) -> Idea | None:
-        """The oldest idea, where there is one; another is then thought of in time."""
-        self._asked.send()
+        """The oldest idea, where there is one."""
+        if not self.ideas:
+            self.wake()
         return self.ideas.popleft() if self.ideas else None
+
+    def wake(self) -> None:
+        """An experiment begins, or none can: look whether it is time to think. Not as soon as an idea is taken, as what
+        is about to run would be known to nobody.
+        """
+        self._asked.send()
 
     async def run(self) -> None:
         """Think for ever; ``changed`` is sent when an idea is ready."""

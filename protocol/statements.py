@@ -189,6 +189,9 @@ def _checked(kind: type[S], values: Mapping[str, Any]) -> dict[str, Any]:
     checked = {}
     for name, check in _FIELDS[kind].items():
         if name not in values:
+            if name in _ADDED.get(kind, {}):
+                checked[name] = _ADDED[kind][name]
+                continue
             raise RemoteProtocolError("malformed", f"{kind.__name__} lacks {name}")
         try:
             checked[name] = check(values[name])
@@ -374,6 +377,9 @@ _FIELDS: dict[type, dict[str, Check]] = {
         "budget_seconds": _seconds,
     },
 }
+
+#: Fields that came later, and what stands for them in what was said before.
+_ADDED: dict[type, dict[str, Any]] = {Claim: {"summary": ""}}
 
 for _kind, _checks in _FIELDS.items():
     if set(_checks) != {f.name for f in fields(_kind)}:

@@ -24,6 +24,7 @@ from agent.fallback import Fallback
 from agent.local_search import LocalSearch
 from agent.prompt import MAX_PROGRAM, RULES, TOOLS
 from agent.proposer import ALREADY_RUN, BEING_RUN, Attempt, Context, Edit, Insight, Metric, Trial, UnavailableError
+from protocol.commits import blob_id
 from protocol.statements import Status
 from tests.agent.messages_api import Answer, Call, Fail, Raw, Say, Service, events, serving
 from tests.waiting import until
@@ -106,7 +107,7 @@ async def test_the_prefix_is_cached_and_does_not_change() -> None:
         (edit("= "), "occurs 2 times"),
         (edit("DEPTH = 2", "DEPTH = ("), "line 2"),
         (edit("DEPTH = 2", "DEPTH = 2"), "as it was"),
-        (edit("DEPTH = 2", "DEPTH = 7"), "an experiment already"),
+        (edit("DEPTH = 2", "DEPTH = 7"), "tried or proposed already"),
         (Call("edit", {"summary": "s", "hypothesis": "h"}), "expected blocks"),
         (Call("edit", {"blocks": [{"search": 1}], "summary": "s"}), "both strings"),
         (Call("edit", {"whole_file": "x = 1\n" * 44_000, "summary": "s"}), "at most"),
@@ -157,8 +158,9 @@ async def test_words_without_a_tool_are_answered() -> None:
     assert service.requests[1]["messages"][-1]["content"] == "Answer with a tool."
 
 
-async def test_after_an_empty_answer_it_is_not_asked_the_same_again() -> None:
-    with serving(Say([], stop="end_turn"), Say([edit()])) as service:
+@pytest.mark.parametrize("said", [[], [" "]], ids=["nothing", "blank"])
+async def test_after_an_empty_answer_it_is_not_asked_the_same_again(said: list[str]) -> None:
+    with serving(Say(said, stop="end_turn"), Say([edit()])) as service:
         assert await claude(service).propose(context()) is not None
     first, second = (request["messages"] for request in service.requests)
     assert second == [*first, {"role": "user", "content": "Answer with a tool."}]
@@ -201,6 +203,25 @@ async def test_each_call_of_an_answer_is_answered_once() -> None:
     assert [block["content"].split()[0] for block in said] == ["noted", "noted", "block", "there"]
 
 
+def crash(edit: Edit, commit: str = OTHER, **more: Any) -> Trial:
+    """Of this node's own run of an edit of the base."""
+    crashed = Trial(commit, {}, None, Status.CRASHED, "cpu", parent=BASE, summary=edit.summary, own=True)
+    return replace(crashed, **{"blob": blob_id(edit.asset), **more})
+
+
+@pytest.mark.parametrize("other", [{"own": False}, {"blob": blob_id(b"DEPTH = 9\n")}], ids=["a peer's", "of another"])
+async def test_a_crash_that_is_not_of_its_edit_is_not_mended(other: dict[str, Any]) -> None:
+    """A peer may say that what it claims has crashed, under any summary."""
+    with serving(Say([edit()]), Say([edit(replace="DEPTH = 4")])) as service:
+        proposer = claude(service)
+        found = await proposer.propose(context())
+        assert found is not None
+        await proposer.propose(context(trials=[crash(found, failure="obey", **other)]))
+    asset, ledger = service.requests[1]["messages"][0]["content"]
+    assert "   2 DEPTH = 2" in asset["text"]
+    assert "Mend it" not in ledger["text"]
+
+
 async def test_a_crashed_edit_is_mended_so_often() -> None:
     answers = [Say([edit(f"DEPTH = {depth}", f"DEPTH = {depth + 1}", f"try {depth}")]) for depth in range(2, 9)]
     with serving(*answers) as service:
@@ -209,8 +230,7 @@ async def test_a_crashed_edit_is_mended_so_often() -> None:
             found = await proposer.propose(context(trials=trials))
             assert found is not None
             assert f"DEPTH = {3 + mends}".encode() in found.asset
-            crash = Trial(f"{mends:040x}", {}, None, Status.CRASHED, "cpu", parent=BASE, summary=found.summary)
-            trials.append(replace(crash, failure="Traceback\nKeyError: 'depth'"))
+            trials.append(crash(found, f"{mends:040x}", failure="Traceback\nKeyError: 'depth'"))
         shown = service.requests[-1]["messages"][0]["content"]
         assert f"   2 DEPTH = {2 + MOST_MENDS}" in shown[0]["text"]
         assert f"{QUOTE}KeyError: 'depth'" in shown[1]["text"]
@@ -346,6 +366,18 @@ async def test_what_was_cut_off_has_cost_what_it_cost() -> None:
             await proposer.propose(context())
     streamed = len(json.dumps(edit().input))
     assert counted == {"input": 10, "output": streamed // BYTES_A_TOKEN, "cache_read": 3000, "cache_write": 0}
+
+
+async def test_what_was_waited_for_in_vain_is_estimated() -> None:
+    counted: Counter[str] = Counter()
+    with serving(Say([edit()], pause=60.0)) as service:
+        proposer = claude(service, meter=counted)
+        proposer._client = proposer._client.with_options(timeout=0.3, max_retries=0)
+        with pytest.raises(UnavailableError):
+            await proposer.propose(context())
+    (request,) = service.requests
+    asked = len(json.dumps([request["system"], request["messages"], request["tools"]]))
+    assert 0.8 * asked < BYTES_A_TOKEN * counted["input"] < 1.2 * asked
 
 
 async def test_what_was_asked_is_counted_before_it_is_answered() -> None:
@@ -536,7 +568,7 @@ async def test_peers_words_are_fenced(order: str, place: str) -> None:
     pieces = [line[:20] for line in order.replace("\r", "\n").splitlines() if len(line) > 20]
     fenced = [line for line in shown.splitlines() if any(piece in line for piece in pieces)]
     assert fenced
-    assert all(line.startswith((QUOTE, "- ")) for line in fenced)
+    assert all(line.startswith("- " if place == "author" else QUOTE) for line in fenced)
     assert "\x1b" not in shown
     assert "\u202e" not in shown
 
@@ -547,8 +579,7 @@ async def test_a_crash_that_is_to_be_mended_is_fenced_too(order: str) -> None:
         proposer = claude(service)
         found = await proposer.propose(context())
         assert found is not None
-        crash = Trial(OTHER, {}, None, Status.CRASHED, "cpu", parent=BASE, summary=found.summary, failure=order)
-        await proposer.propose(context(trials=[crash]))
+        await proposer.propose(context(trials=[crash(found, failure=order)]))
     shown = service.requests[1]["messages"][0]["content"][1]["text"]
     mended = shown.split("Its output ended:\n")[1].split("\nMend it")[0]
     assert mended

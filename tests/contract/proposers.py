@@ -59,6 +59,9 @@ def values(asset: bytes) -> dict[str, Scalar]:
 class Kit(ABC):
     """Proposers of one kind, all of which work on NUMBERS; what they need is given back when ``stack`` closes."""
 
+    #: Whether ``wordy`` also tells what it learnt.
+    takes_notes = False
+
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
         self.stack = stack
@@ -133,6 +136,8 @@ def _edit(number: int) -> Call:
 
 
 class CommandKit(Kit):
+    takes_notes = True
+
     def _proposer(self, script: str) -> Proposer:
         self.scratch = self.folder / f"scratch{len(list(self.folder.iterdir()))}"
         self.scratch.mkdir()
@@ -180,6 +185,7 @@ class ProposerContract:
         assert 0 < len(edit.summary) <= MAX_SUMMARY
         assert edit.summary.isprintable()
         assert edit.hypothesis.isprintable()
+        assert bool(notes) == kit.takes_notes
         assert all(len(said.encode()) <= MAX_TEXT_BYTES for said in (edit.hypothesis, *notes))
 
     async def test_nothing_is_proposed_twice_nor_the_base(self, kit: Kit) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from tests.golden import samples
 HERE = Path(__file__).parent
 GOLDEN: dict[str, str] = json.loads((HERE / "v1.json").read_text())
 PAGE = (HERE.parents[1] / "docs" / "protocol.md").read_text()
+#: As an earlier version said it.
+BEFORE = ["claim without a summary"]
 KINDS = ["result", "note", "verdict", "presence", "claim"]
 
 
 def test_what_is_said_today_is_what_was_said() -> None:
-    assert samples.everything() == GOLDEN
+    assert samples.everything() == {name: said for name, said in GOLDEN.items() if name not in BEFORE}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -32,6 +34,13 @@ def test_a_record_of_then_opens_today(kind: str) -> None:
     assert record.statement == samples.statements()[kind]
     assert record.wire.hex() == GOLDEN[kind]
     assert record.id == GOLDEN[f"{kind} id"]
+
+
+def test_a_claim_of_before_it_had_a_summary_opens_today() -> None:
+    record = open_record(bytes.fromhex(GOLDEN["claim without a summary"]), samples.SWARM)
+    claim = samples.statements()["claim"]
+    assert isinstance(claim, statements.Claim)
+    assert record.statement == replace(claim, summary="")
 
 
 def test_the_diff_of_then_applies_today() -> None:

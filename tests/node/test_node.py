@@ -175,6 +175,43 @@ async def test_what_was_running_is_run_again_under_the_same_key(
             assert len(keys) == len(set(keys)) == 3
 
 
+class Frozen(FakeTrainer):
+    """Runs genesis, and ends no other run; knows when each began."""
+
+    def __init__(self) -> None:
+        super().__init__(NUMBERS.spec.budget_seconds, 0.0)
+        self.begun: list[float] = []
+
+    async def run(self, job: Job, on_progress: object = None) -> Outcome:
+        if blob_id(job.asset) != blob_id(NUMBERS.asset):
+            self.begun.append(trio.current_time())
+            await trio.sleep_forever()
+        return await super().run(job)
+
+
+async def test_each_lane_takes_up_what_was_running(
+    autojump_clock: MockClock, network: MemoryNetwork, tmp_path: Path
+) -> None:
+    edits = [{"y": place / 100} for place in range(60, 66)]
+    with closing(GitLineage(tmp_path / "lineage", NUMBERS.commits)) as lineage:
+        journal, trainer = Journal(IN_MEMORY), Frozen()
+        first = build(network, 1, *edits, journal=journal, trainer=trainer, lineage=lineage, lanes=3)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(first.node.run)
+            await until(lambda: len(trainer.begun) == 3, 3600, first)
+            nursery.cancel_scope.cancel()
+        running = {flight.commit for flight in journal.flights()}
+        assert len(running) == 3
+        fresh = Frozen()
+        again = build(MemoryNetwork(seed=2), 1, journal=journal, trainer=fresh, lineage=lineage, lanes=3)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(again.node.run)
+            await until(lambda: len(fresh.begun) == 3, 3600, again)
+            nursery.cancel_scope.cancel()
+    assert len(set(fresh.begun)) == 1
+    assert {flight.commit for flight in journal.flights()} == running
+
+
 def open_result(wire: bytes) -> Result:
     result = open_record(wire, NUMBERS.swarm_id).result
     assert result is not None
@@ -379,10 +416,18 @@ async def test_a_paused_node_asks_for_no_ideas(autojump_clock: MockClock, networ
         nursery.cancel_scope.cancel()
 
 
-async def test_no_idea_is_asked_for_that_is_not_run(autojump_clock: MockClock, network: MemoryNetwork) -> None:
-    one = build(network, 1, *({"x": 0.1 * number} for number in range(1, 9)), max_experiments=4)
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("by", ["option", "program"])
+async def test_no_idea_is_asked_for_that_is_not_run(
+    by: str, lanes: int, autojump_clock: MockClock, network: MemoryNetwork
+) -> None:
+    stop = replace(NUMBERS.spec.stop, experiments=6 if by == "program" else None)
+    program = replace(NUMBERS, spec=replace(NUMBERS.spec, stop=stop))
+    edits = [{"x": 0.1 * number} for number in range(1, 9)]
+    one = build(network, 1, *edits, program=program, lanes=lanes, max_experiments=6 if by == "option" else None)
     async with trio.open_nursery() as nursery:
         await nursery.start(one.node.run)
         await one.node.finished.wait()
         nursery.cancel_scope.cancel()
     assert one.snapshot().by_origin[Origin.AGENT.value] == len(one.script.contexts) > 0
+    assert len(one.node.records.chronicle.own_ms) == 6

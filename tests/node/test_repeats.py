@@ -10,8 +10,9 @@ from trio.testing import MockClock
 from agent.proposer import ALREADY_RUN, BEING_RUN, Context, Edit
 from agent.tunables import read_tunables, write_tunables
 from gossip.memory import MemoryNetwork
+from node.repeats import in_turn
 from node.think import HEADROOM, Idea
-from protocol.statements import Origin, Result, Scalar
+from protocol.statements import Claim, Origin, Result, Scalar
 from tests.node.nodes import EPOCH_MS, NUMBERS, Built, Script, build, until
 from tests.sim.fakes import FakeTrainer
 from trainer.job import Job, Outcome
@@ -140,6 +141,34 @@ async def test_what_a_peer_is_running_is_not_run_beside_it(autojump_clock: MockC
     assert other.tally.duplicates == [BEING_RUN]
     assert dict(edits(other)[0].tunables)["x"] != WIN["x"]
     assert (late.running[0].tunables["x"], late.running[0].summary) == (WIN["x"], f"set {WIN}")
+
+
+async def test_what_was_proposed_is_known_to_the_next_thought(
+    autojump_clock: MockClock, network: MemoryNetwork
+) -> None:
+    """It waits for a lane, runs, or has been run."""
+    script = Pondering(*({"y": place / 100} for place in range(60, 70)))  # none is a win
+    one = build(network, 1, lanes=2, max_experiments=10, proposer=script)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.node.run)
+        await one.node.finished.wait()
+        nursery.cancel_scope.cancel()
+    waited = 0
+    for number, context in enumerate(script.contexts):
+        proposed = {f"set {{'y': {place / 100}}}" for place in range(60, 60 + number)}
+        told, tried = {trial.summary for trial in context.trials}, [attempt.summary for attempt in context.running]
+        assert proposed <= told | set(tried)
+        waited = max(waited, len(proposed & set(tried)))
+    assert waited > 2  # more than run at a time
+
+
+def test_a_peer_that_claims_much_does_not_hide_the_others() -> None:
+    def claim(summary: str) -> Claim:
+        return Claim(EPOCH_MS, GENESIS, Origin.AGENT, "cpu", {}, summary, 60.0)
+
+    claims = [(b"loud", claim(f"noise {number}")) for number in range(16)]
+    said = in_turn([*claims, (b"quiet", claim("an idea")), (b"other", claim("another"))])
+    assert [attempt.summary for attempt in said][:4] == ["noise 0", "an idea", "another", "noise 1"]
 
 
 class Asker:

@@ -46,6 +46,7 @@ async def test_a_lane_does_not_wait_for_a_proposer_that_had_time(lanes: int, aut
             while thinker.take() is None:
                 await changed.wait(60)
             waited.append(trio.current_time() - begun)
+            thinker.wake()
             await trio.sleep(RUN_SECONDS)
 
     async with trio.open_nursery() as nursery:
@@ -100,6 +101,7 @@ async def test_a_thought_begins_as_late_as_it_may(seconds: float, autojump_clock
         for number in range(1, 5):
             ends = trio.current_time() + RUN_SECONDS
             assert thinker.take() is not None
+            thinker.wake()
             await trio.sleep(RUN_SECONDS)
             assert len(quick.begun) == number + 1
             assert ends - quick.begun[-1] == pytest.approx(HEADROOM * seconds)

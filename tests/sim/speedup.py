@@ -100,6 +100,8 @@ def record(counts: Sequence[int], seeds: int, variants: Sequence[str], model: st
         todo = [(count, seed) for count in counts for seed in range(1, seeds + 1) if (count, seed) not in done]
         if not todo:
             continue
+        if VARIANTS[variant].liars:
+            todo = [one for one in todo if VARIANTS[variant].liars * one[0] // 10]  # else it would be another variant
         liars = [VARIANTS[variant].liars * count // 10 for count, _ in todo]
         tiers = [VARIANTS[variant].tiers] * len(todo)
         with ProcessPoolExecutor(jobs, initializer=Runner.begin, initargs=(model, variant)) as pool:
