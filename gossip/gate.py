@@ -35,13 +35,17 @@ BURST = 1000.0
 #: it comes by sync.
 FORWARDED_A_SECOND = 200.0
 FORWARDED_BURST = 4000.0
+#: Who goes on beyond that is struck for each message: as much again may be too much, for so long.
+FLOOD_SECONDS = 60.0
 #: Authors and peers that are told apart.
 MOST_PEERS = 4096
 #: Connections of one IP address: a laboratory behind one, and not all that there is room for.
 MOST_OF_A_HOST = 64
-#: Wrong messages of one peer, each of which an honest node would have stopped, until it is shut out.
+#: Wrong messages of one peer, each of which an honest node would have stopped, until it is shut out. They are forgotten
+#: one by one, all of them in that time: far slower than by stalling, and not so slowly that they add up over weeks.
 STRIKES = 16
 SHUT_OUT_MS = 10 * 60_000
+FORGET_SECONDS = 6 * 3600.0
 #: Wrong messages of all peers of one IP address together, in the time that one is shut out, until no new connection of
 #: it is taken for as long: a new key is soon made, and a laboratory behind one address has more than one bad node.
 STRIKES_OF_A_HOST = 16 * STRIKES
@@ -144,7 +148,8 @@ class Gate:
         self._refused = Seen[str](REFUSED)
         self._authors = Budgets(MESSAGES_A_SECOND, BURST)
         self._forwarders = Budgets(FORWARDED_A_SECOND, FORWARDED_BURST)
-        self._strikes: OrderedDict[str, int] = OrderedDict()
+        self._floods = Budgets(FORWARDED_A_SECOND, FLOOD_SECONDS * FORWARDED_A_SECOND)
+        self._strikes = Budgets((STRIKES - 1) / FORGET_SECONDS, STRIKES - 1)
         self._hosts = Budgets(STRIKES_OF_A_HOST * 1000 / SHUT_OUT_MS, STRIKES_OF_A_HOST)
         self._came_from: OrderedDict[str, str] = OrderedDict()
         self._shut_out: dict[str, int] = {}
@@ -165,16 +170,24 @@ class Gate:
         self._check_time(record, passed_on)
         return record
 
-    def admit(self, data: bytes, forwarder: str) -> bool:
-        """Whether a gossiped message may be delivered and forwarded. What a peer passes on costs it of its own
-        before a signature is looked at; an author pays for what is new alone, or repeating it would silence him.
-        """
+    def hears(self, forwarder: str) -> bool:
+        """Whether a message by a peer is looked at: what it passes on costs it of its own before any signature is."""
         if self.shuts_out(forwarder):
             return False
         now_ms = self._clock_ms()
+        if self._forwarders.spend(forwarder, now_ms):
+            return True
+        self.reject(RemoteProtocolError("quota", "too many messages by one peer"), forwarder)
+        if not self._floods.spend(forwarder, now_ms):
+            self._blame(forwarder, "", 1)
+        return False
+
+    def admit(self, forwarder: str, data: bytes) -> bool:
+        """Whether a gossiped message by a peer that is heard may be delivered and forwarded. An author pays for what is
+        new alone, or repeating it would silence him.
+        """
+        now_ms = self._clock_ms()
         try:
-            if not self._forwarders.spend(forwarder, now_ms):
-                raise RemoteProtocolError("quota", "too many messages by one peer")
             record = self.open(data)
             if not self._holds(record.id) and not self._authors.spend(record.author, now_ms):
                 raise RemoteProtocolError("quota", "too many messages of one author")
@@ -195,16 +208,14 @@ class Gate:
             return  # it broke with its connection, which either side or the network may end
         self._on_rejected(error.reason, peer or host)
         if error.reason not in FORGIVEN:
-            self._strike(peer, strikes)
-            self._strike_host(household(host or self._host_of(peer)) or self._came_from.get(peer, ""), strikes)
+            self._blame(peer, host, strikes)
+
+    def _blame(self, peer: str, host: str, strikes: int) -> None:
+        self._strike(peer, strikes)
+        self._strike_host(household(host or self._host_of(peer)) or self._came_from.get(peer, ""), strikes)
 
     def _strike(self, peer: str, strikes: int) -> None:
-        if not peer:
-            return
-        self._strikes[peer] = strikes = self._strikes.pop(peer, 0) + strikes
-        if len(self._strikes) > MOST_PEERS:
-            self._strikes.popitem(last=False)
-        if strikes >= STRIKES:
+        if peer and not self._strikes.spend(peer, self._clock_ms(), strikes):
             self.shut_out(peer)
 
     def _strike_host(self, host: str, strikes: int) -> None:
@@ -230,7 +241,7 @@ class Gate:
 
     def shut_out(self, peer: str) -> None:
         """Hear nothing of a peer for a while."""
-        self._strikes.pop(peer, None)
+        self._strikes.forget(peer)
         self._shut(peer)
         self._on_shut_out(peer)
 
@@ -273,6 +284,9 @@ class Budgets:
         if len(self._left) > MOST_PEERS:
             self._left.popitem(last=False)
         return left >= cost
+
+    def forget(self, name: object) -> None:
+        self._left.pop(name, None)
 
 
 def household(host: str) -> str:

@@ -18,7 +18,6 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
-from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
@@ -29,6 +28,7 @@ from multiaddr import Multiaddr
 
 from gossip.circuit import DCUTR, HOP, STOP, split
 from gossip.connections import Arrivals, heard_at, host_at, is_here, relayed
+from gossip.controls import SafeGossipSub
 from gossip.dialing import check_announce, parse_dial, parse_listen, reachable_at, resolve, why
 from gossip.endings import hang_up
 from gossip.frames import Libp2pStream
@@ -104,7 +104,7 @@ async def open_transport(
         check_announce(address)
     door = door or Door()
     host = _host(identity, key, door)
-    router = _router()
+    router = _router(door)
     pubsub = SafePubsub(host, router, door=door)
     transport = Libp2pTransport(identity.peer_id, host, pubsub, announce, door, listens=bool(bound))
     async with (
@@ -127,8 +127,8 @@ async def open_transport(
         raise raised
 
 
-def _router() -> Any:
-    return GossipSub(
+def _router(door: Door) -> Any:
+    return SafeGossipSub(
         [TProtocol("/meshsub/1.1.0")],
         DEGREE,
         DEGREE_LOW,
@@ -138,6 +138,7 @@ def _router() -> Any:
         adaptive_gossip_enabled=False,  # it may slow the heartbeat down to a minute
         spam_protection_enabled=False,  # counts by forwarder, 10 a second: it would mute a busy hub
         eclipse_protection_enabled=False,  # wants three IP addresses in a mesh; a lab has one
+        door=door,
     )
 
 

@@ -124,7 +124,9 @@ class Live:
             return
         claims = self._claims.pop(record.author, {})
         self._claims[record.author] = claims
-        claims.pop(claim.commit, None)
+        _, known = claims.pop(claim.commit, (0, None))
+        if known is not None and _claim(known).created_ms > claim.created_ms:
+            record, claim = known, _claim(known)  # an older one was passed on
         claims[claim.commit] = (min(claim.created_ms, self._clock_ms()) + lasts_ms(claim), record)
         if len(claims) > CLAIMS_AN_AUTHOR:
             del claims[next(iter(claims))]

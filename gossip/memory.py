@@ -266,10 +266,11 @@ class MemoryTransport:
         """A message has come: validate, deliver and forward it, once."""
         self.hear(forwarder)
         ours = self._topics.get(topic)
-        if ours is None or not self._seen.add((topic, data)):
+        if ours is None or not self.judge.hears(forwarder) or (topic, data) in self._seen:
             return
         if not accepts(ours.validator, forwarder, data, self.judge):
-            return
+            return  # by another it may be accepted
+        self._seen.add((topic, data))
         with suppress(*UNREAD):  # sync brings what did not fit
             ours.inbox.send_nowait((forwarder, data))
         self._forward(topic, data, but=forwarder)

@@ -23,6 +23,7 @@ from libp2p.transport.exceptions import MuxerUpgradeFailure, SecurityUpgradeFail
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from gossip.connections import host_of, place_of, relayed
+from gossip.controls import Outbox
 from gossip.endings import end_at_once, forget
 from gossip.faults import WRONG, GarbledError, is_wrong
 from gossip.gate import Door
@@ -31,8 +32,6 @@ from protocol.errors import RemoteProtocolError
 
 log = logging.getLogger(__name__)
 
-#: Messages that wait for one slow peer before more are dropped. 32 upstream: a burst of records is longer.
-OUTBOX = 512
 #: A word in the choice of a protocol: the name of one is some tens of bytes.
 MOST_WORD_BYTES = 1024
 #: Streams that one peer has open here at a time, from its first word on; a node opens a handful, and each may hold a
@@ -64,18 +63,21 @@ class SafePubsub(pubsub.Pubsub):  # type: ignore[misc]  # libp2p has no usable t
     """Pubsub that no peer can end, and that loses less.
 
     Upstream: ``counter`` starts at whole seconds, so a node that published faster than one message a second
-    repeats its sequence numbers after a restart, and peers drop them as seen or as equivocation.
+    repeats its sequence numbers after a restart, and peers drop them as seen or as equivocation. And what a validator
+    said of a message by one peer holds for all: who is not heard any more silences whatever it passes on first.
     """
 
     def __init__(self, *args: Any, door: Door, **kwargs: Any) -> None:
-        super().__init__(*args, msg_id_constructor=message_id, **kwargs)
+        super().__init__(*args, msg_id_constructor=message_id, validation_cache_ttl=-1, **kwargs)
         self.counter = time.time_ns()
         self._door = door
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         """Upstream: a message with a malformed sender or key raises in a task of the service and ends the
-        host.
+        host. And signatures are looked at first, of whoever sends however much.
         """
+        if msg_forwarder != self.my_id and not self._door.judge.hears(str(msg_forwarder)):
+            return
         try:
             await super().push_msg(msg_forwarder, msg)
         except RemoteProtocolError as error:
@@ -115,8 +117,8 @@ class SafePubsub(pubsub.Pubsub):  # type: ignore[misc]  # libp2p has no usable t
         """
 
     async def _handle_new_peer(self, peer_id: Any) -> None:
-        """Upstream: the queue to a peer holds 32 messages, and no argument says otherwise. And whatever connection is
-        first is gossiped through, though it be a circuit that is hung up in seconds and may carry little.
+        """Upstream: whatever connection is first is gossiped through, though it be a circuit that is hung up in seconds
+        and may carry little.
         """
         some = self.host.get_network().get_connections(peer_id)
         if some and all(relayed(one.muxed_conn) for one in some):
@@ -124,7 +126,7 @@ class SafePubsub(pubsub.Pubsub):  # type: ignore[misc]  # libp2p has no usable t
         await super()._handle_new_peer(peer_id)
         queue = self.peer_queues.get(peer_id)
         if queue is not None:
-            queue._queue.max_size = OUTBOX
+            queue._queue = Outbox(queue._queue)
 
 
 async def _read_rpc(reader: Any, most: int) -> bytes:

@@ -152,7 +152,7 @@ class Reach:
         try:
             await tell(stream, question)
             return stream, (await told(stream, pb.HopMessage)).status
-        except RemoteProtocolError:
+        except BaseException:  # cancelled too: it would stay until its connection ends
             await end(stream)
             raise
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gossip.gate import household
+
 #: Sessions that are answered at a time; others ask again a little later.
 MOST_SESSIONS = 8
 #: Of them, those of one IP address: a laboratory behind one has most, and two are left to whoever else asks.
@@ -21,6 +23,7 @@ class Slots:
     @contextmanager
     def taken(self, peer: str, host: str) -> Iterator[bool]:
         """Whether a peer at a host may have one; it does while the block lasts."""
+        host = household(host)
         of_host = [*self._held.values()].count(host)
         if peer in self._held or len(self._held) >= MOST_SESSIONS or of_host >= SESSIONS_OF_A_HOST:
             yield False

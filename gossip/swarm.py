@@ -130,7 +130,7 @@ class Swarm:
         self._transport.handle(ALIVE, self._alive.answer)
         self._transport.judged_by(self._gate)
         self._transport.relay_for(lambda peer: self._live.knows(peer) and not self._gate.shuts_out(peer))
-        inbox = await self._transport.subscribe(self._topic, self._validate)
+        inbox = await self._transport.subscribe(self._topic, self._gate.admit)
         async with trio.open_nursery() as nursery:
             for loop in (self._greet, self._sync_now_and_then, self._presences.run, self._explore):
                 nursery.start_soon(loop)
@@ -201,9 +201,6 @@ class Swarm:
                 await self._transport.disconnect(peer)
 
     # hearing
-
-    def _validate(self, forwarder: str, data: bytes) -> bool:
-        return self._gate.admit(data, forwarder)
 
     async def _pump(self, inbox: Inbox) -> None:
         async for forwarder, data in inbox:
@@ -309,7 +306,7 @@ class Swarm:
                         received = asker.received
         log.debug("%d records from %s", received, peer)
         if limit.cancelled_caught and received < LEAST_RECORDS:
-            raise RemoteProtocolError("stream", f"{received} records in {SESSION_SECONDS:g} s")
+            self._stalled(peer, received)
         return served
 
     async def _answer_sync(self, stream: Stream) -> None:
@@ -326,8 +323,11 @@ class Swarm:
             await answerer.run()
         moved = answerer.sent + answerer.received
         if limit.cancelled_caught and moved < LEAST_RECORDS:
-            error = RemoteProtocolError("sync", f"{moved} records in {SESSION_SECONDS:g} s")
-            self._gate.reject(error, peer, strikes=STRIKES // MOST_FAILED)
+            self._stalled(peer, moved)
+
+    def _stalled(self, peer: str, records: int) -> None:
+        error = RemoteProtocolError("sync", f"{records} records in {SESSION_SECONDS:g} s")
+        self._gate.reject(error, peer, strikes=STRIKES // MOST_FAILED)
 
     def _taker(self, peer: str) -> Take:
         return lambda data, wanted: self._take(data, wanted, peer)

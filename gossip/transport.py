@@ -67,6 +67,10 @@ class Judge(Protocol):
         """A peer did something wrong, or somebody at an IP address of whom no more is known (``peer`` is "")."""
         ...
 
+    def hears(self, forwarder: str) -> bool:
+        """Whether a message that a peer passes on is looked at; asked once for each."""
+        ...
+
     def shuts_out(self, name: str) -> bool:
         """Whether nothing of a peer, or no new connection of an IP address, is taken for a while."""
         ...
@@ -77,6 +81,9 @@ class Lenient:
 
     def reject(self, error: RemoteProtocolError, peer: str, host: str = "") -> None:
         log.info("%s: %s", peer or host, error)
+
+    def hears(self, forwarder: str) -> bool:
+        return True
 
     def shuts_out(self, name: str) -> bool:
         return False

@@ -134,7 +134,7 @@ REJECTIONS = {
     "stream": ("a stream of a peer that is here broke or was silent; most often the network's fault", "nothing"),
     "quota": (
         "more in a short time than one author or peer may send; what is right in it comes by sync",
-        "nothing in a burst; where it goes on, somebody floods the swarm: `--allow` or a swarm key keeps him out",
+        "nothing in a burst; who floods the swarm for long is parted from: `--allow` or a swarm key keeps him out",
     ),
     "full": (
         "a record beyond what a journal keeps, of one author or of all, or one of too many tiers",

@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from gossip.book import MOST_ADDRESSES, MOST_PEERS, MOST_RETRY_SECONDS, RETRY_SECONDS, AddressBook
-from gossip.gate import BURST, FORWARDED_BURST, MAX_EPHEMERAL_BYTES, SHUT_OUT_MS, STALE_MS, STRIKES, Gate
+from gossip.gate import (
+    BURST,
+    FORGET_SECONDS,
+    FORWARDED_A_SECOND,
+    FORWARDED_BURST,
+    MAX_EPHEMERAL_BYTES,
+    SHUT_OUT_MS,
+    STALE_MS,
+    STRIKES,
+    Gate,
+)
 from gossip.live import (
     CLAIMS_A_SECOND,
     CLAIMS_AN_AUTHOR,
@@ -222,18 +232,18 @@ def test_a_gate_counts_forgives_and_shuts_out() -> None:
     clock, counted = Clock(), Counter[str]()
     gate = Gate(SWARM_ID, clock, lambda reason, peer: counted.update([reason]))
     note = seal(identity(2), SWARM_ID, Note(clock.now_ms, 1, "hello", ()))
-    assert gate.admit(note.wire, "peer")
+    assert gate.admit("peer", note.wire)
     ahead = seal(identity(2), SWARM_ID, Note(clock.now_ms + 10**7, 1, "hello", ()))
     for _ in range(2 * STRIKES):
-        assert not gate.admit(ahead.wire, "peer")
+        assert not gate.admit("peer", ahead.wire)
     assert not gate.shuts_out("peer")
     for number in range(STRIKES):
-        assert not gate.admit(b"%d" % number, "peer")
+        assert not gate.admit("peer", b"%d" % number)
     assert gate.shuts_out("peer")
-    assert not gate.admit(note.wire, "peer")
-    assert gate.admit(note.wire, "another")
+    assert not gate.hears("peer")
+    assert gate.hears("another")
     clock.now_ms += SHUT_OUT_MS
-    assert gate.admit(note.wire, "peer")
+    assert gate.hears("peer")
     assert counted == {"future": 2 * STRIKES, "malformed": STRIKES}
 
 
@@ -252,8 +262,8 @@ def test_a_forged_signature_is_refused_also_after_the_true_one_was_seen() -> Non
     counted = Counter[str]()
     gate = Gate(SWARM_ID, Clock(), lambda reason, peer: counted.update([reason]))
     note = seal(identity(2), SWARM_ID, Note(EPOCH_MS, 1, "hello", ()))
-    assert gate.admit(note.wire, "peer")
-    assert not gate.admit(replace(note, signature=bytes(64)).wire, "peer")
+    assert gate.admit("peer", note.wire)
+    assert not gate.admit("peer", replace(note, signature=bytes(64)).wire)
     assert counted == {"signature": 1}
 
 
@@ -262,25 +272,59 @@ def test_the_author_is_rate_limited_and_nobody_is_blamed() -> None:
     gate = Gate(SWARM_ID, clock, lambda reason, peer: counted.update([reason]))
     note = seal(identity(2), SWARM_ID, Note(clock.now_ms, 1, "hello", ()))
     other = seal(identity(3), SWARM_ID, Note(clock.now_ms, 1, "hello", ()))
-    admitted = sum(gate.admit(note.wire, "peer") for _ in range(round(BURST) + 100))
+    admitted = sum(gate.admit("peer", note.wire) for _ in range(round(BURST) + 100))
     assert admitted == BURST
     assert counted == {"quota": 100}
     assert not gate.shuts_out("peer")
-    assert gate.admit(other.wire, "peer")
+    assert gate.admit("peer", other.wire)
     clock.now_ms += 1000
-    assert gate.admit(note.wire, "peer")
+    assert gate.admit("peer", note.wire)
 
 
-def test_a_flood_through_one_forwarder_costs_no_signatures_and_blames_no_author() -> None:
+def test_a_flood_through_one_forwarder_is_not_looked_at_and_blames_no_author() -> None:
     clock, counted = Clock(), Counter[str]()
     gate = Gate(SWARM_ID, clock, lambda reason, peer: counted.update([f"{reason} {peer}"]))
-    notes = [seal(identity(2 + number), SWARM_ID, Note(clock.now_ms, 1, "hello", ())) for number in range(10)]
-    each = round(FORWARDED_BURST / len(notes))
-    assert all(gate.admit(note.wire, "flood") for note in notes for _ in range(each))
-    unknown = seal(identity(99), SWARM_ID, Note(clock.now_ms, 1, "hello", ()))
-    assert not gate.admit(replace(unknown, signature=bytes(64)).wire, "flood")
-    assert counted == {"quota flood": 1}  # the forged signature was not looked at
-    assert gate.admit(unknown.wire, "another")
+    assert all(gate.hears("flood") for _ in range(round(FORWARDED_BURST)))
+    assert not gate.hears("flood")
+    assert counted == {"quota flood": 1}
+    assert gate.hears("another")
     clock.now_ms += 1000
-    assert gate.admit(notes[0].wire, "flood")
+    assert gate.hears("flood")
     assert not gate.shuts_out("flood")
+
+
+@pytest.mark.parametrize(("times", "parted"), [(1.9, False), (3.0, True)])
+def test_who_floods_for_long_is_parted_from(times: float, parted: bool) -> None:
+    clock, counted = Clock(), Counter[str]()
+    gate = Gate(SWARM_ID, clock, lambda reason, peer: counted.update([reason]))
+    for _ in range(300):
+        for _ in range(round(times * FORWARDED_A_SECOND)):
+            gate.hears("flood")
+        clock.now_ms += 1000
+    assert set(counted) == {"quota"}
+    assert gate.shuts_out("flood") is parted
+
+
+def test_what_was_wrong_is_forgotten_in_time() -> None:
+    clock, counted = Clock(), Counter[str]()
+    gate = Gate(SWARM_ID, clock, lambda reason, peer: counted.update([reason]))
+    for _ in range(10 * STRIKES):
+        gate.reject(RemoteProtocolError("malformed", ""), "peer")
+        clock.now_ms += round(1000 * FORGET_SECONDS / STRIKES) + 60_000
+    assert not gate.shuts_out("peer")
+    clock.now_ms += round(1000 * FORGET_SECONDS)
+    for _ in range(STRIKES):
+        assert not gate.shuts_out("peer")
+        gate.reject(RemoteProtocolError("malformed", ""), "peer")
+    assert gate.shuts_out("peer")
+
+
+def test_an_older_claim_that_is_passed_on_does_not_cut_a_newer_one_short() -> None:
+    clock = Clock()
+    live = Live(identity(1).public_key, clock)
+    new, old = claim_of(2, clock.now_ms), claim_of(2, clock.now_ms - 80_000)
+    live.hear(new)
+    live.hear(old)
+    assert [one.created_ms for _, one in live.claims()] == [clock.now_ms]
+    clock.now_ms += 100_000
+    assert live.claims()
