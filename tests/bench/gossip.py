@@ -1,7 +1,7 @@
 """How long a record takes to all peers in other processes, over libp2p on loopback, and what a swarm at rest
-costs.
+costs; then how long one that comes late takes to have all that was said.
 
-    python -m tests.bench.gossip [--peers 7] [--records 100] [--rest 20]
+    python -m tests.bench.gossip [--peers 7] [--records 100] [--rest 20] [--late 10000]
 """
 
 import argparse
@@ -87,11 +87,29 @@ async def main(peers: int, records: int, rest: float) -> None:
     )
 
 
+async def late(records: int) -> None:
+    """A process that joins one that holds so many."""
+    async with open_transport(identity(1), ["/ip4/127.0.0.1/tcp/0"]) as transport:
+        member = Member(1, transport, clock_ms=real_ms)
+        for number in range(records):
+            member.keep(member.note(number))
+        heard: list[dict[str, Any]] = []
+        async with trio.open_nursery() as nursery:
+            await nursery.start(member.swarm.run)
+            nursery.start_soon(peer, 2, member.address, records, heard)
+            await until(lambda: bool(transport.peers()), 120)
+            met = time.time()
+            await until(lambda: bool(heard), 600)
+            nursery.cancel_scope.cancel()
+    print(f"{records} records to one that joins: {max(heard[0]['came'].values()) - met:.1f} s from when they met")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--peers", type=int, default=7)
     parser.add_argument("--records", type=int, default=100)
     parser.add_argument("--rest", type=float, default=20.0)
+    parser.add_argument("--late", type=int, default=10_000)
     parser.add_argument("--listen", type=int)
     parser.add_argument("--known")
     asked = parser.parse_args()
@@ -99,3 +117,4 @@ if __name__ == "__main__":
         trio.run(listen, asked.listen, asked.known, asked.records)
     else:
         trio.run(main, asked.peers, asked.records, asked.rest)
+        trio.run(late, asked.late)
