@@ -34,6 +34,8 @@ LABEL_PER_LETTER = 0.068
 LEGEND_COLUMNS = 7
 #: More steps than this are no longer read.
 MAX_LABELS = 40
+#: What is promising is shown where it is so many of the steps' ranges away: a leap, and no slip or lie.
+REACH = 20.0
 #: Share of the steps' range that is shown beyond it, on the better side and on the worse.
 BETTER, WORSE = 0.12, 0.45
 #: Share of the width kept free beside the last steps, for their labels.
@@ -100,12 +102,17 @@ def steps(rows: Sequence[Row], tier: str, *, maximize: bool) -> list[Step]:
 
 
 def limits(rows: Sequence[Row], courses: dict[str, list[Step]], *, maximize: bool) -> tuple[float, float]:
-    """The steps' range and room around it; where there are no steps, that of all runs."""
+    """The range of the steps, and of what is promising within ``REACH`` of them, and room around it; where there are no
+    steps, that of all runs.
+    """
     values = [step.value for course in courses.values() for step in course]
     if len(values) < 2:
         values += [row.metric for row in rows if row.metric is not None]
     if not values:
         return 0.0, 1.0
+    reach = REACH * ((max(values) - min(values)) or abs(max(values)))
+    hopes = [row.metric for row in rows if row.standing == "promising" and row.metric is not None]
+    values += [one for one in hopes if min(values) - reach <= one <= max(values) + reach]
     low, high = min(values), max(values)
     room = (high - low) or abs(high) * 0.1 or 1.0
     below, above = (WORSE, BETTER) if maximize else (BETTER, WORSE)

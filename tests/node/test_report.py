@@ -105,8 +105,15 @@ def test_what_is_maximized_climbs() -> None:
 def test_one_terrible_run_does_not_flatten_the_picture() -> None:
     rows = [*COURSE, row(20, metric=1e12)]
     low, high = limits(rows, {"cpu": steps(rows, "cpu", maximize=False)}, maximize=False)
-    assert 1.6 < low < 1.72
+    assert 1.5 < low < 1.6
     assert 1.91 < high < 2.1
+
+
+@pytest.mark.parametrize(("leap", "shown"), [(1.0, True), (-1e9, False)])
+def test_what_is_promising_is_in_the_picture_unless_it_is_absurd(leap: float, shown: bool) -> None:
+    rows = [*COURSE, row(20, metric=leap, standing="promising")]
+    low, _ = limits(rows, {"cpu": steps(rows, "cpu", maximize=False)}, maximize=False)
+    assert (low < leap) is shown
 
 
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])
