@@ -2,7 +2,6 @@
 Mends of py-libp2p 0.8.1, as those of gossip/overrides.py.
 """
 
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,8 +12,6 @@ from libp2p.pubsub.rpc_queue import PriorityQueue
 
 from gossip.gate import Door
 from protocol.errors import RemoteProtocolError
-
-log = logging.getLogger(__name__)
 
 #: Control messages of one RPC: a peer has one of each kind for each topic, and a swarm is one topic.
 MOST_CONTROLS = 64

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import trio
 
-from node.kept_idle import kept_shares, read_idle
+from node.kept_idle import read_idle, shares
 from node.parts import Meters
 from protocol import codec
 
@@ -45,12 +45,15 @@ class Idle:
 
     def shares(self) -> Mapping[str, float]:
         """What share of the lanes' time went so, by cause; also outside trio."""
-        return kept_shares(self.to_keep())
+        return shares(self._whole(), self._seconds)
 
     def to_keep(self) -> bytes:
         """Seconds of the lanes together, and those of them that were idle, by cause."""
+        return codec.encode([self._whole(), self._seconds])
+
+    def _whole(self) -> float:
         whole = self._before
         if self._clock is not None:
             ended = self._clock.current_time() if self._ended is None else self._ended
             whole += self._lanes * (ended - self._begun)
-        return codec.encode([whole, self._seconds])
+        return whole

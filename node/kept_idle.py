@@ -14,7 +14,11 @@ KEPT = "idle"
 
 def kept_shares(kept: bytes | None) -> Mapping[str, float]:
     """What share of the lanes' time went so, by cause, of what a journal keeps."""
-    whole, seconds = read_idle(kept)
+    return shares(*read_idle(kept))
+
+
+def shares(whole: float, seconds: Mapping[str, float]) -> Mapping[str, float]:
+    """Of ``whole`` seconds of lanes, by cause; none where there were none."""
     return {cause: min(1.0, one / whole) for cause, one in sorted(seconds.items())} if whole else {}
 
 
