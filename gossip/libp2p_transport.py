@@ -188,7 +188,7 @@ class Libp2pTransport:
         self._announce = list(announce)
         self._door = door
         self._dialed: dict[str, str] = {}
-        self._dialing: set[str] = set()
+        self._dialing: dict[str, trio.Event] = {}  # set when that dial has ended
         self._arrived, self._arrivals = trio.open_memory_channel[str](INBOX)
         self._network.register_notifee(Arrivals(self._arrived, self._forget_dialed))
         self._relay = Relay(host, door)
@@ -258,11 +258,15 @@ class Libp2pTransport:
         return peer
 
     async def _reach_out(self, peer: str, address: str) -> None:
-        """One dial of a peer at a time: of two, each would take where the other's connection was dialed for its own."""
+        """One dial of a peer at a time: of two, each would take where the other's connection was dialed for its own.
+        Who comes second has another address, maybe the right one.
+        """
         targets, (relay, _) = parse_dial(address), split(address)
-        if peer in self._dialing:
-            raise ConnectError(f"{address}: it is being dialed already")
-        self._dialing.add(peer)
+        while peer in self._dialing:
+            await self._dialing[peer].wait()
+        if peer in self.peers():
+            return
+        ended = self._dialing[peer] = trio.Event()
         self._dialed[peer] = address  # before its arrival is told
         limit = CALL_SECONDS if relay else DIAL_SECONDS
         try:
@@ -273,7 +277,8 @@ class Libp2pTransport:
         except (BaseLibp2pError, OSError) as error:
             raise ConnectError(f"{address}: cannot reach it: {why(error)}") from None
         finally:
-            self._dialing.remove(peer)
+            del self._dialing[peer]
+            ended.set()
             self._forget_dialed(peer)
 
     def _forget_dialed(self, peer: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from libp2p.peer.id import ID
 
 from gossip import connections, endings
@@ -15,27 +16,32 @@ from tests.gossip.nodes import LOCAL
 from tests.waiting import until
 
 
-async def test_a_dial_that_fails_beside_another_of_the_same_peer_takes_nothing_from_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Whom we dialed is synced with and watched; who only dialed us is not."""
+async def test_of_two_dials_of_a_peer_the_second_waits_for_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list may give several addresses of one peer, the right one last; and whom we dialed is synced with and watched,
+    who only dialed us is not.
+    """
     async with open_transport(identity(1), [LOCAL]) as one, open_transport(identity(2)) as two:
         address, wrong = one.addresses()[0], f"/ip4/127.0.0.1/tcp/1/p2p/{one.peer_id}"
-        dial, begun, failed = two._dial, trio.Event(), trio.Event()
+        dial, dialed, go = two._dial, list[str](), trio.Event()
 
         async def wait_and_dial(addresses: Sequence[Any]) -> None:
-            if not begun.is_set():
-                begun.set()
-                await failed.wait()
+            dialed.extend(map(str, addresses))
+            await go.wait()
             await dial(addresses)
+
+        async def fail() -> None:
+            with pytest.raises(ConnectError, match="refused"):
+                await two.connect(wrong)
 
         monkeypatch.setattr(two, "_dial", wait_and_dial)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            await until(lambda: dialed == [wrong])
             nursery.start_soon(two.connect, address)
-            await begun.wait()
-            with pytest.raises(ConnectError):
-                await two.connect(wrong)
-            failed.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert dialed == [wrong]
+            go.set()
+        assert dialed == [wrong, address]
         assert two.peer_address(one.peer_id) == address
         assert not two._dialing
 
