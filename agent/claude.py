@@ -185,7 +185,9 @@ class Claude:
                 answer = await stream.get_final_message()
                 usage, said = answer.usage, []
                 return answer
-        except (anthropic.APITimeoutError, httpx2.TimeoutException, trio.Cancelled):
+        except (anthropic.APITimeoutError, httpx2.TimeoutException, trio.Cancelled) as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout):
+                raise  # it was never asked
             usage = usage or Usage(input_tokens=estimate(str(TOOLS), str(prefix), str(messages)), output_tokens=0)
             raise
         finally:

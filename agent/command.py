@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 #: An agent of today takes some minutes for an edit that it has thought about.
 SECONDS = 900.0
-#: Letters of LEDGER.md: some ten pages.
-LEDGER_LETTERS = 40_000
+#: Of LEDGER.md: some ten pages.
+LEDGER_TOKENS = 13_000
 #: A command that fails so often in a row is left alone for a while: it will not do better at once.
 FAILURES, PAUSE_SECONDS = 3, 300.0
 #: By which a shell says that a command was not found, or is none.
@@ -74,16 +74,16 @@ class Command:
                 said = _read(worktree / "NOTE.md", MAX_NOTE_BYTES) or b""
         except OSError as error:  # a full disk, too many processes, too long a command line
             why = f"it can't be run: {one_line(str(error), MAX_SUMMARY)}"
+        first, _, rest = said.strip().partition(b"\n")
         if not why:
+            if learnt := rest.strip()[:MAX_TEXT_BYTES].decode("utf-8", "ignore"):
+                context.note(learnt, cited(context, learnt))  # also where it leaves no edit
             why = await self._wrong(asset, context)
         if why or asset is None:
             await self._fail(why)
             return None
         self._failed = 0
         self._proposed.add(essence(asset, context.asset_name))
-        first, _, rest = said.strip().partition(b"\n")
-        if learnt := rest.strip()[:MAX_TEXT_BYTES].decode("utf-8", "ignore"):
-            context.note(learnt, cited(context, learnt))
         summary = one_line(first.decode("utf-8", "replace").lstrip("# "), MAX_SUMMARY)
         return Edit(asset, summary or _described(asset, context), "")
 
@@ -132,7 +132,7 @@ def lay_out(worktree: Path, context: Context) -> None:
         **context.fixed,
         "program.md": context.program_text.encode(),
         "results.tsv": table(context).encode(),
-        "LEDGER.md": digest(context, LEDGER_LETTERS).encode(),
+        "LEDGER.md": digest(context, LEDGER_TOKENS).encode(),
         context.asset_name: context.asset,
     }
     for name, data in files.items():

@@ -7,6 +7,7 @@ budget, the least telling first.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from agent.budget import BYTES_A_TOKEN
 from agent.proposer import Context, Insight, Trial
 from agent.tunables import read_tunables
 from protocol.text import one_line
@@ -25,10 +26,11 @@ DATA = (
 )
 
 
-def digest(context: Context, most: int) -> str:
-    """What is known, in Markdown of at most ``most`` letters: sections that say most come first, and leave to each of
-    the others what it needs of an equal share of the half.
+def digest(context: Context, tokens: int) -> str:
+    """What is known, in Markdown of at most so many tokens, as the budget estimates them: sections that say most come
+    first, and leave to each of the others what it needs of an equal share of the half.
     """
+    most = tokens * BYTES_A_TOKEN
     out: list[str] = [DATA, ""]
     left = most - _size(out)
     sections = [(f"## {title}", list(lines)) for title, lines in _sections(context)]
@@ -40,11 +42,12 @@ def digest(context: Context, most: int) -> str:
             section = [title, *body, ""]
             out += section
             left -= _size(section)
-    return "\n".join(out)[:most]
+    return "\n".join(out).encode()[:most].decode("utf-8", "ignore")
 
 
 def _size(lines: Iterable[str]) -> int:
-    return sum(len(line) + 1 for line in lines)
+    """In bytes."""
+    return sum(len(line.encode()) + 1 for line in lines)
 
 
 def table(context: Context) -> str:
@@ -147,9 +150,9 @@ def _elsewhere(context: Context, trial: Trial) -> str:
     return "" if trial.tier == context.tier else f", on {one_line(trial.tier)}: compare gains alone"
 
 
-def _fitting(lines: Iterable[str], letters: int) -> Iterator[str]:
+def _fitting(lines: Iterable[str], most: int) -> Iterator[str]:
     for line in lines:
-        letters -= len(line) + 1
-        if letters < 0:
+        most -= _size([line])
+        if most < 0:
             return
         yield line

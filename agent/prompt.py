@@ -10,8 +10,8 @@ from agent.proposer import Context
 if TYPE_CHECKING:
     from anthropic.types import TextBlockParam, ToolParam
 
-#: Letters of the ledger's digest: some 6,000 tokens.
-DIGEST_LETTERS = 20_000
+#: Of the ledger's digest.
+DIGEST_TOKENS = 6_500
 #: Letters of program.md and of one fixed file's interface.
 MAX_PROGRAM, MAX_INTERFACE = 20_000, 6_000
 
@@ -90,7 +90,7 @@ def question(context: Context, asset: str, more: str = "") -> "list[TextBlockPar
             "type": "text", "text": f"# {context.asset_name}\n{numbered(asset)}",
             "cache_control": {"type": "ephemeral"},
         },
-        {"type": "text", "text": f"{digest(context, DIGEST_LETTERS)}\n{more}Propose the next experiment."},
+        {"type": "text", "text": f"{digest(context, DIGEST_TOKENS)}\n{more}Propose the next experiment."},
     ]  # fmt: skip
 
 

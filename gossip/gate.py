@@ -35,8 +35,9 @@ BURST = 1000.0
 #: it comes by sync.
 FORWARDED_A_SECOND = 200.0
 FORWARDED_BURST = 4000.0
-#: Who goes on beyond that is struck for each message: as much again may be too much, for so long.
-FLOOD_SECONDS = 60.0
+#: Who sends so much more than that for so long is struck for each message: no node of ours passes on as much, however
+#: fast its machine and however many send to it.
+FLOOD_A_SECOND, FLOOD_SECONDS = 1000.0, 60.0
 #: Authors and peers that are told apart.
 MOST_PEERS = 4096
 #: Connections of one IP address: a laboratory behind one, and not all that there is room for.
@@ -148,7 +149,7 @@ class Gate:
         self._refused = Seen[str](REFUSED)
         self._authors = Budgets(MESSAGES_A_SECOND, BURST)
         self._forwarders = Budgets(FORWARDED_A_SECOND, FORWARDED_BURST)
-        self._floods = Budgets(FORWARDED_A_SECOND, FLOOD_SECONDS * FORWARDED_A_SECOND)
+        self._floods = Budgets(FLOOD_A_SECOND, FLOOD_SECONDS * FLOOD_A_SECOND)
         self._strikes = Budgets((STRIKES - 1) / FORGET_SECONDS, STRIKES - 1)
         self._hosts = Budgets(STRIKES_OF_A_HOST * 1000 / SHUT_OUT_MS, STRIKES_OF_A_HOST)
         self._came_from: OrderedDict[str, str] = OrderedDict()
@@ -277,13 +278,14 @@ class Budgets:
         self._left: OrderedDict[object, tuple[float, int]] = OrderedDict()
 
     def spend(self, name: object, now_ms: int, cost: float = 1.0) -> bool:
-        """Whether there was one left, or as many as it costs."""
+        """Whether there was one left, or as many as it costs; what is refused costs nothing."""
         left, since_ms = self._left.pop(name, (self._burst, now_ms))
         left = min(self._burst, left + (now_ms - since_ms) / 1000 * self._a_second)
-        self._left[name] = (max(0.0, left - cost), now_ms)
+        spent = left >= cost
+        self._left[name] = (left - cost if spent else left, now_ms)
         if len(self._left) > MOST_PEERS:
             self._left.popitem(last=False)
-        return left >= cost
+        return spent
 
     def forget(self, name: object) -> None:
         self._left.pop(name, None)

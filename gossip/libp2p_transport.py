@@ -287,6 +287,8 @@ class Libp2pTransport:
             self._dialed.pop(peer, None)
 
     async def _call(self, address: str, relay: str) -> None:
+        if peer_of(relay) in self._dialing:  # it may wait for this very call
+            raise ConnectError(f"{address}: its relay is being dialed")
         await self.connect(relay)
         await self._reach.dial(address)
 

@@ -23,7 +23,7 @@ from libp2p.transport.exceptions import MuxerUpgradeFailure, SecurityUpgradeFail
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from gossip.connections import host_of, place_of, relayed
-from gossip.controls import Outbox
+from gossip.controls import check_envelope
 from gossip.endings import end_at_once, forget
 from gossip.faults import WRONG, GarbledError, is_wrong
 from gossip.gate import Door
@@ -74,11 +74,13 @@ class SafePubsub(pubsub.Pubsub):  # type: ignore[misc]  # libp2p has no usable t
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         """Upstream: a message with a malformed sender or key raises in a task of the service and ends the
-        host. And signatures are looked at first, of whoever sends however much.
+        host. Signatures are looked at first, of whoever sends however much; and a message of ten thousand topics is
+        validated, kept and offered as often.
         """
         if msg_forwarder != self.my_id and not self._door.judge.hears(str(msg_forwarder)):
             return
         try:
+            check_envelope(msg)
             await super().push_msg(msg_forwarder, msg)
         except RemoteProtocolError as error:
             self._door.judge.reject(error, str(msg_forwarder))
@@ -124,9 +126,6 @@ class SafePubsub(pubsub.Pubsub):  # type: ignore[misc]  # libp2p has no usable t
         if some and all(relayed(one.muxed_conn) for one in some):
             return
         await super()._handle_new_peer(peer_id)
-        queue = self.peer_queues.get(peer_id)
-        if queue is not None:
-            queue._queue = Outbox(queue._queue)
 
 
 async def _read_rpc(reader: Any, most: int) -> bytes:

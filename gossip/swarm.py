@@ -6,9 +6,11 @@ Gossip may lose anything; sync brings it. Every loop here paces itself, and no p
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -24,7 +26,7 @@ from gossip.live import CLAIMS_A_SECOND, RESULTS_A_SECOND, Live
 from gossip.meter import ANSWERED, ASKED, BY_GOSSIP, BY_SYNC, Meter, Unmetered, metered
 from gossip.present import PRESENT, SETTLED_SECONDS, Presences
 from gossip.slots import Slots
-from gossip.sync import SYNC, Answerer, Asker, Held, Take
+from gossip.sync import SYNC, Answerer, Asker, Held
 from gossip.transport import ConnectError, Inbox, Stream, Transport
 from protocol.errors import RemoteProtocolError
 from protocol.identity import Identity
@@ -114,7 +116,7 @@ class Swarm:
         self._served = Slots()
         self._to_sync, self._syncs = trio.open_memory_channel[str](MOST_WAITING)
         self._waiting: set[str] = set()
-        self._failed: dict[str, int] = {}
+        self._failed: Counter[str] = Counter()
         self._parent_due = 0.0
         #: set once all that some peer knew has come, claims in force among it
         self.in_step = trio.Event()
@@ -132,13 +134,10 @@ class Swarm:
         self._transport.relay_for(lambda peer: self._live.knows(peer) and not self._gate.shuts_out(peer))
         inbox = await self._transport.subscribe(self._topic, self._gate.admit)
         async with trio.open_nursery() as nursery:
-            for loop in (self._greet, self._sync_now_and_then, self._presences.run, self._explore):
+            loops = (self._greet, self._sync_now_and_then, self._presences.run, self._explore, self._part)
+            for loop in (*loops, *WORKERS * (self._sync, self._dial)):
                 nursery.start_soon(loop)
-            for _ in range(WORKERS):
-                nursery.start_soon(self._sync)
-                nursery.start_soon(self._dial)
             nursery.start_soon(self._pump, inbox)
-            nursery.start_soon(self._part)
             task_status.started()
 
     async def publish(self, record: Record) -> None:
@@ -278,35 +277,40 @@ class Swarm:
 
     async def _sync_with(self, peer: str) -> None:
         """Exchange all that is missing, and part from a peer that is not worth its connection."""
+        served = None
         try:
-            if await self._exchange(peer):
-                self.in_step.set()
-            self._failed.pop(peer, None)
+            served = await self._exchange(peer)
         except RemoteProtocolError as error:
             log.debug("sync with %s: %s", peer, error)
             self._gate.reject(error, peer)
             if error.reason == "swarm":
                 self._gate.shut_out(peer)
                 self._book.drop(peer)
-            self._failed[peer] = self._failed.get(peer, 0) + 1
-            if self._failed[peer] >= MOST_FAILED:
-                self._failed.pop(peer, None)
-                await self._transport.disconnect(peer)
+        if served:
+            self.in_step.set()
+        if served is not None:
+            del self._failed[peer]
+            return
+        self._failed[peer] += 1
+        if self._failed[peer] >= MOST_FAILED:
+            del self._failed[peer]
+            await self._transport.disconnect(peer)
 
-    async def _exchange(self, peer: str) -> bool:
-        """Whether all that the peer knew has come: not if it is busy. Raises RemoteProtocolError."""
+    async def _exchange(self, peer: str) -> bool | None:
+        """Whether all that the peer knew has come: not if busy; None if it stalled. Raises RemoteProtocolError."""
         served, received = False, 0
         with trio.move_on_after(SESSION_SECONDS) as limit:
             async with conversation(self._transport, peer, SYNC) as stream:
                 with metered(self._meter, ASKED, stream) as counted:
-                    asker = Asker(counted, self._held, self._swarm_id, self._taker(peer), self._gate.refused)
+                    take = partial(self._take, peer=peer)
+                    asker = Asker(counted, self._held, self._swarm_id, take, self._gate.refused)
                     try:
                         served = await asker.run()
                     finally:
                         received = asker.received
-        log.debug("%d records from %s", received, peer)
         if limit.cancelled_caught and received < LEAST_RECORDS:
             self._stalled(peer, received)
+            return None
         return served
 
     async def _answer_sync(self, stream: Stream) -> None:
@@ -319,7 +323,7 @@ class Swarm:
 
     async def _answer(self, stream: Stream, peer: str) -> None:
         with trio.move_on_after(SESSION_SECONDS) as limit, metered(self._meter, ANSWERED, stream) as counted:
-            answerer = Answerer(counted, self._held, self._swarm_id, self._taker(peer), self._gate.refused)
+            answerer = Answerer(counted, self._held, self._swarm_id, partial(self._take, peer=peer), self._gate.refused)
             await answerer.run()
         moved = answerer.sent + answerer.received
         if limit.cancelled_caught and moved < LEAST_RECORDS:
@@ -328,9 +332,6 @@ class Swarm:
     def _stalled(self, peer: str, records: int) -> None:
         error = RemoteProtocolError("sync", f"{records} records in {SESSION_SECONDS:g} s")
         self._gate.reject(error, peer, strikes=STRIKES // MOST_FAILED)
-
-    def _taker(self, peer: str) -> Take:
-        return lambda data, wanted: self._take(data, wanted, peer)
 
     # finding and being found
 

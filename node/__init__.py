@@ -14,6 +14,7 @@ choose      what to do next, a pure function
 bars        what may not be run or searched from now
 apply       from peers' diffs to assets
 think       the next edit, thought of while an experiment runs
+underway    what the lanes are at
 idle        lanes without an experiment, and why; kept_idle over restarts
 outcome     from what came of a run to a result
 loop        choose, claim, run, record, publish

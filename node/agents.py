@@ -43,14 +43,15 @@ def remembered(given: Agent, journal: Journal) -> Agent:
 
 
 def open_proposer(
-    agent: Agent, journal: Journal, *, hidden: Sequence[Path], scratch: Path, unsafe: bool,
-    meter: Callable[[str, int], None],
+    agent: Agent, journal: Journal, *, hidden: Sequence[Path], folder: Path, meter: Callable[[str, int], None]
 ) -> Proposer:  # fmt: skip
-    """``hidden`` folders hold validation data and hold-out values: no command sees them. Raises UserError."""
+    """``hidden`` folders hold validation data and hold-out values: a command does not see them, but for ``folder``,
+    where it edits. Raises UserError.
+    """
     if agent.kind == "command":
-        hide = unhidden if unsafe else hiding(hidden, scratch)
+        hide = unhidden if agent.sees_data else hiding(hidden, folder)
         seconds = {} if agent.seconds is None else {"seconds": agent.seconds}
-        return Command(agent.command, hide, partial(temporary, scratch), **seconds)
+        return Command(agent.command, hide, partial(temporary, folder), **seconds)
     if agent.kind == "claude":
         return Fallback(_claude(agent, journal, meter), LocalSearch() if agent.falls_back else None)
     return LocalSearch()

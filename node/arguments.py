@@ -75,7 +75,8 @@ def _thinker(values: dict[str, Any], environment: Mapping[str, str]) -> Agent:
     kind, command = values["agent"]
     key, base_url = (environment.get(f"ANTHROPIC_{name}", "").strip() for name in ("API_KEY", "BASE_URL"))
     return Agent(
-        kind, command, seconds=values.pop("agent_seconds"), model=values.pop("model"),
+        kind, command, seconds=values.pop("agent_seconds"),
+        sees_data=values.pop("agent_sees_data"), model=values.pop("model"),
         tokens_a_proposal=values.pop("max_tokens_per_proposal"), tokens_an_hour=values.pop("max_tokens_per_hour"),
         tokens=values.pop("max_tokens"), fallback=values.pop("fallback"),
         key=key, base_url=base_url,
@@ -226,10 +227,15 @@ def _add_agent(options: argparse.ArgumentParser) -> None:
     add = agent.add_argument
     add(
         "--agent", metavar="AGENT", type=types.agent, default=("", ""),
-        help="local, claude, or 'command: CMD', which edits the asset in a folder (default: as before, else local)",
+        help="local, claude (which takes ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL), or 'command: CMD', which edits the"
+        " asset in a folder (default: as before, else local)",
     )  # fmt: skip
     add("--model", metavar="MODEL", help="of claude (default: as before, else one that is quick)")
     add("--agent-seconds", metavar="N", type=types.positive, help="that a command may take (default 900)")
+    add(
+        "--agent-sees-data", action=argparse.BooleanOptionalAction, default=None,
+        help="let a command see validation data, where it can't be kept from it (default: as before, else no)",
+    )  # fmt: skip
     limit: dict[str, Any] = {"metavar": "N|none", "type": types.limit}
     add("--max-tokens", **limit, help="of claude, in all (default: as before, else none)")
     add("--max-tokens-per-hour", **limit, help="default: as before, else none")

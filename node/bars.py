@@ -5,6 +5,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from node.records import Records
+from protocol.statements import Origin
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +15,7 @@ class Bars:
 
     def __init__(self, records: Records, *, foreign: bool) -> None:
         self._records = records
-        self._foreign = foreign
+        self.foreign = foreign
         self._until: dict[str, int] = {}
         self._refused: set[str] = set()
 
@@ -29,13 +30,16 @@ class Bars:
         if self._until.get(commit, 0) > now_ms:
             return True
         self._until.pop(commit, None)
-        return not self._foreign and self._refuses(commit)
+        return not self.foreign and self._refuses(commit)
 
     def _refuses(self, commit: str) -> bool:
-        """Without a sandbox a candidate runs only where every step from genesis to it is an edit of mine."""
+        """Without a sandbox a candidate runs only where every step from genesis to it is an edit of my proposer: what
+        was put together, or comes from another tier, may be a peer's code.
+        """
         line = self._records.ledger.lineage(commit)
         mine = self._records.chronicle.proposed
-        if commit == self._records.ledger.rules.genesis or (line and all(step in mine for step in line[1:])):
+        own = all(mine.get(step) is Origin.AGENT for step in line[1:])
+        if commit == self._records.ledger.rules.genesis or (line and own):
             return False
         if commit not in self._refused:
             self._refused.add(commit)

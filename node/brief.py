@@ -17,6 +17,7 @@ from protocol.records import Record, Result
 from protocol.statements import MAX_CITES, MAX_TEXT_BYTES, Note, Scalar
 from protocol.text import one_line
 from protocol.trust import broken_promises
+from trainer.program import MANIFEST_FILE
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Brief:
         self._tier = parts.trainer.device.tier
         self._clock_ms = parts.clock_ms
         self._told: list[Record] = []
+        self._program_text = parts.program.files[MANIFEST_FILE].decode()
         self._fixed = {
             path: data
             for path, data in parts.program.files.items()
@@ -64,7 +66,7 @@ class Brief:
         lineage = self._ledger.lineage(base)
         trials = self.trials(lineage)
         return Context(
-            program_text=self._spec.instructions,
+            program_text=self._program_text,
             asset_name=self._spec.asset,
             base=base,
             asset=asset,

@@ -46,6 +46,7 @@ class View:
     rebased   wins of mine that were carried over already, or could not be
     barred    commits that I can't or may not run, and so not search from either
     busy      commits that another lane of mine is running or carrying over
+    foreign   whether peers' code may run here, and so what may hold some of it
     since_ms  when this node began
     draw      a number from 0 to 1, another for each step: which arm is tried
     """
@@ -61,6 +62,7 @@ class View:
     rebased: Collection[str] = field(default_factory=frozenset)
     barred: Container[str] = field(default_factory=frozenset)
     busy: Container[str] = field(default_factory=frozenset)
+    foreign: bool = True
     draw: float = 1.0
     since_ms: int = 0
 
@@ -84,15 +86,20 @@ def choose(view: View) -> Choice:
     base = search_base(view)
     if base is None:
         return Choice(Action.WAIT)
+    at_hand = _at_hand(view, base) if view.foreign else iter(())
+    return next(at_hand, Choice(Action.ASK, base=base))
+
+
+def _at_hand(view: View, base: str) -> Iterator[Choice]:
+    """What nobody has to think of."""
     for win in moved_wins(view, base):
-        return Choice(Action.REBASE, commit=win, base=base)
+        yield Choice(Action.REBASE, commit=win, base=base)
     if view.draw < RECOMBINE_SHARE:
         for part in parts_to_add(view, base):
-            return Choice(Action.RECOMBINE, commit=part, base=base)
+            yield Choice(Action.RECOMBINE, commit=part, base=base)
     elif view.draw < RECOMBINE_SHARE + TRANSPLANT_SHARE:
         for duty in transplants(view):
-            return Choice(Action.RUN, duty, duty.commit)
-    return Choice(Action.ASK, base=base)
+            yield Choice(Action.RUN, duty, duty.commit)
 
 
 def search_base(view: View) -> str | None:

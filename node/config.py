@@ -33,7 +33,7 @@ class Http:
 @dataclass(frozen=True)
 class Agent:
     """Who thinks of the next edit: ``kind`` is local, claude or command, "" for who did before; ``command`` is given
-    to the shell, and takes ``seconds`` at most.
+    to the shell, takes ``seconds`` at most, and ``sees_data`` where the user takes that risk.
 
     Tokens are bounded for one proposal, in an hour and in all; ``fallback`` is whether local search takes over
     where the model can't be had. What is None is as before, or the proposer's default.
@@ -42,6 +42,7 @@ class Agent:
     kind: str = ""
     command: str = ""
     seconds: float | None = None
+    sees_data: bool | None = None
     model: str | None = None
     tokens_a_proposal: int | None = None
     tokens_an_hour: int | None = None

@@ -6,6 +6,7 @@
     lock         held by the node that runs on this home
     node.json    where the running node answers
     scratch/     workspaces of running candidates
+    thinking/    the folder in which a command edits
     report/      what the node had found when its stopping criterion held
 
 Nothing that a node must remember is anywhere else.
@@ -44,6 +45,11 @@ class Home:
         return self.path / "scratch"
 
     @property
+    def thinking(self) -> Path:
+        """Apart from ``scratch``: a command sees what is in it."""
+        return self.path / "thinking"
+
+    @property
     def report(self) -> Path:
         return self.path / "report"
 
@@ -57,6 +63,7 @@ class Home:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.scratch.mkdir(exist_ok=True)
+            self.thinking.mkdir(exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot use {self.path} as home: {error.strerror}") from error
 

@@ -6,9 +6,8 @@ any instant repeats at most the running experiment.
 
 import logging
 import random
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -32,6 +31,7 @@ from node.records import Records
 from node.repeats import Repeats, in_turn
 from node.snapshot import Current, level, summary_of
 from node.think import Idea, Thinker
+from node.underway import Underway
 from protocol.assignment import Duty
 from protocol.commits import blob_id
 from protocol.diffs import MAX_ASSET_BYTES
@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 
 #: With nothing to do a node looks again after this long: claims run out and turns pass without a record.
 IDLE_SECONDS = 5.0
-#: A run that should have ended, and is being examined, is expected to after this long.
-OVERDUE_SECONDS = 1.0
 #: An asset that nobody could give is asked for again after this long: peers come and go.
 RETRY_MS = 60_000
 #: The swarm must hear of these at once whatever its size; of other edits it hears at a bounded rate.
@@ -90,12 +88,10 @@ class Loop:
         self.idle = Idle(parts.meters, options.lanes, parts.journal.meta(KEPT))
         self.paused = bool(parts.journal.meta("paused"))
         self._since_ms = parts.clock_ms()
-        self._begun = 0
+        self._done = 0
         self._asked = 0
-        self._busy: Counter[str] = Counter()
+        self._underway = Underway(parts.program.spec.budget_seconds)
         self._drift = Alarm(records.ledger, self._tier)
-        self._running: dict[str, tuple[Current, Mapping[str, Scalar]]] = {}
-        self._ends: dict[str, float] = {}
         self._to_resume = deque(parts.journal.flights())
 
     async def run(self) -> str:
@@ -116,7 +112,7 @@ class Loop:
     @property
     def current(self) -> tuple[Current, ...]:
         """The experiments that run now, one a lane."""
-        return tuple(current for current, _ in self._running.values())
+        return tuple(current for current, _ in self._underway.running.values())
 
     async def _work(self) -> None:
         """One lane: first what was running when this node last ended."""
@@ -143,44 +139,38 @@ class Loop:
             proposed=self._records.chronicle.proposed,
             rebased=self._rebased,
             barred=self._bars.at(now_ms),
-            busy=self._busy,
+            busy=self._underway.busy,
+            foreign=self._bars.foreign,
             draw=self._rng.random(),
             since_ms=self._since_ms,
         )
 
     def _enough(self) -> str:
-        if self._options.max_experiments is not None and self._begun >= self._options.max_experiments:
-            return f"{self._begun} experiments done"
+        most, steps = self._options.max_experiments, self._underway.steps
+        if most is not None and self._done + steps >= most:
+            return f"{self._done} experiments done"
         own_ms = self._records.chronicle.own_ms
         hours = (self._parts.clock_ms() - own_ms[0]) / 3_600_000 if own_ms else 0.0
-        return reason_to_stop(self._spec.stop, self._view(), own_ms=own_ms, running=len(self._running), hours=hours)
+        return reason_to_stop(self._spec.stop, self._view(), own_ms=own_ms, running=steps, hours=hours)
 
     async def _step(self, choice: Choice) -> None:
         match choice.action:
             case Action.RUN:
                 assert choice.duty is not None
-                with self._engaged(choice.commit):
+                with self._underway.step(choice.commit):
                     await self._run_duty(choice.duty)
             case Action.REBASE | Action.RECOMBINE as how:
-                with self._engaged(choice.commit):
+                with self._underway.step(choice.commit):
                     await self._put_together(choice.commit, choice.base, Origin(how.value))
             case Action.ASK if (idea := self._thinker.take()) is not None:
-                await self._try(idea, choice.base)
+                with self._underway.step():
+                    await self._try(idea, choice.base)
             case action:
                 await self._rest("proposer" if action is Action.ASK else "nothing to do")
 
     async def _rest(self, cause: str) -> None:
         with self.idle.because(cause):
             await self._records.changed.wait(IDLE_SECONDS)
-
-    @contextmanager
-    def _engaged(self, commit: str) -> Iterator[None]:
-        """Meanwhile no other lane takes it up."""
-        self._busy[commit] += 1
-        try:
-            yield
-        finally:
-            self._busy -= Counter([commit])
 
     async def _resume(self, flight: Flight) -> None:
         asset = self._parts.lineage.asset(flight.commit)
@@ -189,11 +179,12 @@ class Loop:
             self._parts.journal.drop(flight)
             return
         log.info("%s is resumed", _name(flight))
-        await self._execute(flight, asset)
+        with self._underway.step():
+            await self._execute(flight, asset)
 
     def _resumable(self, flight: Flight) -> bool:
-        """Whether its key is still free, and its code (of a new edit: what the edit is on) may run."""
-        code = flight.parent if flight.origin in FIRST_RUNS else flight.commit
+        """Whether its key is still free, and its code (of a proposer's edit: what the edit is on) may run."""
+        code = flight.parent if flight.origin is Origin.AGENT else flight.commit
         free = self._next_index(flight.commit, flight.origin) == flight.index
         return free and code not in self._bars.at(self._parts.clock_ms())
 
@@ -282,25 +273,26 @@ class Loop:
         return flight
 
     async def _execute(self, flight: Flight, asset: bytes) -> None:
-        with self._engaged(flight.commit):
+        """Not what another lane came to meanwhile, by another way."""
+        if flight.commit in self._underway.running:
+            self._parts.journal.drop(flight)
+            return
+        with self._underway.engaged(flight.commit):
             await self._experiment(flight, asset)
 
     async def _experiment(self, flight: Flight, asset: bytes) -> None:
-        self._begun += 1
         tunables = self._repeats.tunables(asset)
-        self._show(flight, Progress("starting", 0.0, None, 0.0), tunables)
-        self._ends[flight.commit] = trio.current_time() + self._spec.budget_seconds
-        self._thinker.wake()
-        try:
+        with self._underway.experiment(flight.commit):
+            self._show(flight, Progress("starting", 0.0, None, 0.0), tunables)
+            self._thinker.wake()
             await self._claim(flight, tunables)
             log.info("%s starts: %s", _name(flight), self._summary(flight))
             old = b"" if flight.parent is None else await self._assets.obtain(flight.parent)
             outcome = await self._parts.trainer.run(
                 self._job(flight, old, asset), on_progress=lambda progress: self._show(flight, progress, tunables)
             )
-        finally:
-            del self._running[flight.commit], self._ends[flight.commit]
         await self._tell(flight, outcome, old, asset, tunables)
+        self._done += 1
 
     async def _claim(self, flight: Flight, tunables: Mapping[str, Scalar]) -> None:
         summary, budget = clip(self._summary(flight), MAX_NAME_BYTES), self._spec.budget_seconds
@@ -350,7 +342,7 @@ class Loop:
             flight.commit, flight.origin, self._summary(flight), progress.phase, progress.fraction,
             progress.seconds, self._spec.budget_seconds, progress.loss,
         )  # fmt: skip
-        self._running[flight.commit] = current, tunables
+        self._underway.running[flight.commit] = current, tunables
 
     def _summary(self, flight: Flight) -> str:
         return flight.summary or summary_of(self._records.ledger, flight.commit)
@@ -361,10 +353,7 @@ class Loop:
         return f"{self._spec.metric_name} {result.metric:.6g} {self._spec.unit}".rstrip()
 
     def _free_in(self, lanes: int) -> float:
-        """Seconds until more than so many lanes are expected to be without an experiment, 0 if they are."""
-        now, budget = trio.current_time(), self._spec.budget_seconds
-        left = [0.0] * self.idle.resting + sorted(max(OVERDUE_SECONDS, end - now) for end in self._ends.values())
-        return left[lanes] if lanes < len(left) else budget  # a lane that neither rests nor runs is about to run
+        return self._underway.free_in(lanes, self.idle.resting)
 
     # what the proposer may know
 
@@ -384,7 +373,7 @@ class Loop:
 
     def _now_run(self) -> list[Attempt]:
         """What runs here, what waits for a lane, and what peers have claimed."""
-        mine = [Attempt(now.commit, tunables, now.summary) for now, tunables in self._running.values()]
+        mine = [Attempt(now.commit, tunables, now.summary) for now, tunables in self._underway.running.values()]
         waiting = [self._repeats.attempt(idea.base, idea.edit) for idea in self._thinker.ideas]
         return [*mine, *waiting, *in_turn(self._claims())]
 

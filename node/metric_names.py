@@ -41,7 +41,10 @@ METRICS = (
         labels="limit",
     ),
     _metric("counter", "replications_total", "Replications of candidates that this node has run"),
-    _metric("counter", "rebases_total", "Wins that this node tried to carry over to another base", labels="outcome"),
+    _metric(
+        "counter", "rebases_total", "Wins and near misses that this node tried to carry over to another base",
+        labels="outcome",
+    ),
     _metric(
         "counter", "proposals_total", "Times that the proposer was asked, by what came of it: an edit, one by local "
         "search because it could not be had or had none (fallback), none, or an error of its own, which the log has",

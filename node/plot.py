@@ -127,20 +127,21 @@ def width(count: int, courses: dict[str, list[Step]]) -> float:
 
 
 def runs(axes: "Axes", rows: Sequence[Row], low: float, high: float, *, maximize: bool) -> None:
-    """All runs; along the worse edge those without a metric, and triangles for what is off the scale."""
-    edge = low + 0.015 * (high - low) if maximize else high - 0.015 * (high - low)
+    """All runs; along the worse edge those without a metric, and triangles at the edges for what is off the scale."""
+    bottom, top = low + 0.015 * (high - low), high - 0.015 * (high - low)
+    edge = bottom if maximize else top
     scored = [(place, row.metric) for place, row in enumerate(rows, start=1) if row.metric is not None]
     unscored = [(place, row.status) for place, row in enumerate(rows, start=1) if row.metric is None]
     stopped = [place for place, status in unscored if status is Status.STOPPED_EARLY]
     failed = [place for place, status in unscored if status is not Status.STOPPED_EARLY]
     inside = [(place, metric) for place, metric in scored if low <= metric <= high]
-    outside = [place for place, metric in scored if not low <= metric <= high]
-    marker = "v" if maximize else "^"
+    above, below = ([place for place, metric in scored if off(metric)] for off in (high.__lt__, low.__gt__))
     size = 26 if len(rows) < MANY else 14
     kinds: list[tuple[list[int], list[float], dict[str, Any]]] = [
         ([place for place, _ in inside], [metric for _, metric in inside],
          {"marker": "o", "color": GREY, "label": "run"}),
-        (outside, [edge] * len(outside), {"marker": marker, "color": GREY, "label": "run off the scale"}),
+        (above, [top] * len(above), {"marker": "^", "color": GREY, "label": "run off the scale"}),
+        (below, [bottom] * len(below), {"marker": "v", "color": GREY, "label": "_" if above else "run off the scale"}),
         (stopped, [edge] * len(stopped), {"marker": "|", "color": GREY, "label": "stopped early"}),
         (failed, [edge] * len(failed), {"marker": "x", "color": "#e05252", "linewidths": 1.0, "label": "failed"}),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from protocol.text import one_line
 
 #: For a command that does nothing, on a machine that is busy.
 TRY_SECONDS = 30.0
-RISK = "or take the risk with --unsafe-no-sandbox"
+RISK = "or take the risk with --agent-sees-data"
 
 #: The command line that runs another one so.
 Hide = Callable[[Sequence[str]], Sequence[str]]

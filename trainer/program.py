@@ -93,7 +93,6 @@ class Spec:
     founder: str | None
     review: bool
     data: DataSpec | None
-    instructions: str
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def parse_program(files: Mapping[str, bytes]) -> Program:
     except UnicodeDecodeError as error:
         line = files[MANIFEST_FILE][: error.start].count(b"\n") + 1
         raise ProgramError(f"program.md line {line}: expected UTF-8 text") from error
-    front, prose = split(text)
+    front, _ = split(text)
     values = read_fields(front)
     _check_files(front, values, files)
     try:
@@ -156,7 +155,7 @@ def parse_program(files: Mapping[str, bytes]) -> Program:
         CommitScheme(files, values["asset"])
     except LocalProtocolError as error:
         raise ProgramError(f"{MANIFEST_FILE} line 1: {error}") from error
-    return Program(_spec(values, prose), dict(files))
+    return Program(_spec(values), dict(files))
 
 
 def load_program(name_or_dir: str | Path) -> Program:
@@ -214,7 +213,7 @@ def check_program(program: Program) -> list[str]:
     return problems
 
 
-def _spec(values: Mapping[str, Any], prose: str) -> Spec:
+def _spec(values: Mapping[str, Any]) -> Spec:
     source = values["data.source"]
     return Spec(
         **{name: values[name] for name in ("name", "asset", "runner", "evaluator", "replications", "memory")},
@@ -232,7 +231,6 @@ def _spec(values: Mapping[str, Any], prose: str) -> Spec:
         data=DataSpec(source, *(values[f"data.{name}"] for name in ("sha256", "prepared", "exam")))
         if source
         else None,
-        instructions=prose,
     )
 
 

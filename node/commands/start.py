@@ -170,7 +170,7 @@ class _Session:
         self, program: Program, identity: Identity, bench: Workbench, transport: Transport, serve: main.Serve
     ) -> None:
         proposer = open_proposer(
-            self._agent, self._journal, scratch=self._home.scratch, unsafe=self._options.unsafe,
+            self._agent, self._journal, folder=self._home.thinking,
             hidden=[self._options.cache, self._home.path, *_texts(self._options, self._journal)],
             meter=self._metrics.tokens,
         )  # fmt: skip

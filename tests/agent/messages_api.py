@@ -44,7 +44,7 @@ class Call:
 @dataclass(frozen=True)
 class Say:
     """An answer of text and tool calls. ``cut`` ends the connection after so many events, ``stall`` falls silent after
-    so many; before each of them pass ``pause`` seconds.
+    so many; before each of them pass ``pause`` seconds. With ``late`` not even the beginning of an answer comes.
     """
 
     content: Sequence[str | Call]
@@ -56,6 +56,7 @@ class Say:
     cut: int | None = None
     stall: int | None = None
     pause: float = 0.0
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
 
         def _stream(self, answer: Say) -> None:
             """In chunks, as the service does: a connection that is cut is no end."""
+            service.ended.wait(None if answer.late else 0.0)
             self.send_response(200)
             self.send_header("Connection", "close")  # no client of a test is left with a connection
             self.send_header("Content-Type", "text/event-stream")

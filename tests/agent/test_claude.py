@@ -2,11 +2,13 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import typing
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -347,6 +349,15 @@ async def test_a_service_that_falls_silent_is_given_up() -> None:
             await proposer.propose(context())
 
 
+async def test_a_service_that_does_not_begin_to_answer_is_asked_again_and_given_up() -> None:
+    with serving(Say([edit()], late=True)) as service:
+        proposer = claude(service)
+        proposer._client = proposer._client.with_options(timeout=0.3, max_retries=1)
+        with pytest.raises(UnavailableError, match="does not answer in time"):
+            await proposer.propose(context())
+        assert len(service.requests) == 2
+
+
 async def test_a_slow_answer_is_waited_for_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Say([edit(), Call("note", {"text": "long " * 400, "commits": []})], pause=0.1)
     with serving(slow) as service:
@@ -399,6 +410,25 @@ async def test_what_took_too_long_has_cost_what_it_cost(monkeypatch: pytest.Monk
     with serving(replace(said, stall=counts)) as service, late:
         await claude(service, meter=counted).propose(context())
     assert counted["output"] == (6000 + len(json.dumps(edit().input))) // BYTES_A_TOKEN
+
+
+async def test_what_was_never_asked_costs_nothing() -> None:
+    """A service whose machine drops what comes: no connection is made."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        service, meter = Service(), Counter[str]()
+        service.url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        with ExitStack() as stack:
+            for _ in range(4):  # as many as wait to be taken, and more
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+            proposer = claude(service, meter=meter)
+            proposer._client = proposer._client.with_options(timeout=0.3, max_retries=0)
+            with pytest.raises(UnavailableError, match="does not answer in time"):
+                await proposer.propose(context())
+    assert not meter.total()
 
 
 async def test_what_the_service_counts_is_not_estimated() -> None:

@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from agent import command as module
+from agent.budget import estimate
 from agent.command import Command
 from agent.digest import QUOTE
 from agent.proposer import BEING_RUN, Attempt, Context, Insight, Metric, Trial
@@ -232,7 +233,7 @@ async def test_folders_are_hidden_from_it(tmp_path: Path) -> None:
     if sys.platform != "linux" or shutil.which("bwrap") is None:
         pytest.skip("needs bubblewrap")
     cache, home = tmp_path / "cache", tmp_path / "home"
-    for folder in (cache, home / "scratch"):
+    for folder in (cache, home / "thinking"):
         folder.mkdir(parents=True)
     (cache / "validation").write_text("secret")
     (home / "journal.db").write_text("secret")
@@ -241,10 +242,10 @@ async def test_folders_are_hidden_from_it(tmp_path: Path) -> None:
         f"cat {cache}/* {home}/journal.db >> train.py 2>/dev/null; cat {tmp_path}/elsewhere >> train.py;"
         f" ls {home} >> train.py; grep -l validation /proc/*/root{cache}/* >> train.py 2>/dev/null; true"
     )
-    hide = hiding([cache, home], home / "scratch")
-    edit = await Command(script, hide, partial(temporary, home / "scratch"), SECONDS).propose(context())
+    hide = hiding([cache, home], home / "thinking")
+    edit = await Command(script, hide, partial(temporary, home / "thinking"), SECONDS).propose(context())
     assert edit is not None
-    assert edit.asset == ASSET + b"openscratch\n"
+    assert edit.asset == ASSET + b"openthinking\n"
 
 
 async def test_a_command_that_is_not_found_is_told_how_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -262,7 +263,7 @@ def test_without_bubblewrap_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_metric_without_a_unit_is_told_without() -> None:
     given = replace(context(), metric=Metric("distance", sigma=0.05))
-    assert f"Base {BASE[:10]}: distance 1.25, lower is better" in module.digest(given, 5000)
+    assert f"Base {BASE[:10]}: distance 1.25, lower is better" in module.digest(given, 1700)
 
 
 def test_a_digest_says_how_what_runs_differs_from_the_base() -> None:
@@ -270,13 +271,13 @@ def test_a_digest_says_how_what_runs_differs_from_the_base() -> None:
     asset = b"".join(b"%s: Annotated[int, Int(1, 9)] = 1\n" % name.encode() for name in base)
     running = [Attempt("", base), Attempt("", {**base, "WIDTH_59": 4}), Attempt("", {**base, "WIDTH_58": 2}, "wider")]
     given = replace(context(), asset=asset, running=running)
-    said = module.digest(given, 5000)
+    said = module.digest(given, 1700)
     assert f"(and what differs from the base)\n{QUOTE}WIDTH_59=4\n{QUOTE}wider; WIDTH_58=2\n\n" in said
 
 
 def test_a_digest_says_what_code_is_being_tried_and_not_what_was_tried_before() -> None:
     given = replace(context(), running=[Attempt("fa12" * 10, {}, "gate\nthe values"), Attempt(OTHER, {}, "once more")])
-    said = module.digest(given, 5000)
+    said = module.digest(given, 1700)
     assert f"{QUOTE}gate the values\n" in said
     assert "once more" not in said
 
@@ -284,15 +285,15 @@ def test_a_digest_says_what_code_is_being_tried_and_not_what_was_tried_before() 
 def test_a_digest_says_what_was_run_in_another_tier_and_does_not_rank_it() -> None:
     far = Trial("fa12" * 10, {}, 0.1, Status.SCORED, "gpu", parent=BASE, author="eve", summary="longer", gain=0.9)
     given = replace(context(), trials=[*context().trials, replace(far, commit=BASE, parent=None), far])
-    said = module.digest(given, 5000)
+    said = module.digest(given, 1700)
     assert "fa12fa12fa 0.1, gain +0.9 (+18.0 sigma), by eve, on gpu: compare gains alone" in said
     assert f"Base {BASE[:10]}: val_bpb 1.25 bits/byte" in said
     assert said.count("on gpu") == 1
     assert "fa12" not in module.table(given)
 
 
-@pytest.mark.parametrize("most", [3000, 20_000, 40_000])
-def test_no_section_of_a_digest_crowds_out_the_others(most: int) -> None:
+@pytest.mark.parametrize("tokens", [1000, 6500, 13_000])
+def test_no_section_of_a_digest_crowds_out_the_others(tokens: int) -> None:
     given, words = context(), "wide " * 60
     trials = [replace(given.trials[0], commit=f"{9:x}{number:039x}", summary=words) for number in range(60)]
     around = [replace(given.trials[1], commit=f"{number:040x}", summary=words) for number in range(60)]
@@ -302,15 +303,15 @@ def test_no_section_of_a_digest_crowds_out_the_others(most: int) -> None:
         given, trials=[*given.trials[:1], *trials, *around, *far, crash],
         lineage=[*(one.commit for one in trials), BASE], insights=[Insight("bob", words, [OTHER])] * 30,
     )  # fmt: skip
-    said = module.digest(full, most)
-    assert len(said) <= most
+    said = module.digest(full, tokens)
+    assert estimate(said) <= tokens
     sections = [part.splitlines() for part in said.split("## ")[1:]]
     assert [part[0].split("(")[0].strip() for part in sections] == [
         "Where we are", "How we came here", "Tried on this base", "Being run now, by peers or here", "What was learnt",
         "The best of what did not stay", "Failures",
     ]  # fmt: skip
     assert all(len(part) > 1 for part in sections)
-    if most > 10_000:
+    if tokens > 3000:
         assert "no memory" in said
         assert said.count("by bob") >= 5
 
@@ -318,8 +319,10 @@ def test_no_section_of_a_digest_crowds_out_the_others(most: int) -> None:
 def test_a_digest_keeps_to_its_bound() -> None:
     given = context()
     many = replace(given, trials=[replace(given.trials[1], commit=f"{number:040x}") for number in range(400)])
-    for most in (200, 1000, 5000, 50_000):
-        assert len(module.digest(many, most)) <= most
+    wide = replace(given, trials=[replace(one, summary="更多的步骤" * 40) for one in many.trials])
+    for tokens in (70, 300, 1700, 17_000):
+        for full in (many, wide):
+            assert estimate(module.digest(full, tokens)) <= tokens
 
 
 def _runs(pid: str) -> bool:

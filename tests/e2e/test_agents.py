@@ -113,7 +113,7 @@ def test_where_bubblewrap_does_not_work_a_command_is_refused(nodes: Place, tmp_p
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("waggle: bubblewrap does not work here (bwrap: ")
-    assert last.endswith("or take the risk with --unsafe-no-sandbox")
+    assert last.endswith("or take the risk with --agent-sees-data")
 
 
 async def test_a_model_edits_over_http(nodes: Place) -> None:

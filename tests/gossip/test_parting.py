@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from gossip import memory, wire
+from gossip import memory, swarm, wire
 from gossip.gate import SHUT_OUT_MS, STRIKES, STRIKES_OF_A_HOST
 from gossip.memory import MemoryNetwork
 from gossip.swarm import MOST_FAILED, SESSION_SECONDS, SYNC_SECONDS
@@ -177,6 +177,33 @@ async def test_who_stalls_whole_sessions_is_shut_out_and_others_are_not(
         await slow.connect(one.address)
         await until(lambda: slow.peer_id not in one.transport.peers(), 1.0)
         assert one.transport.peers() == [two.transport.peer_id]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_failed_sync_and_one_that_stalls_are_two_in_a_row(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is parted from, and not shut out: each for itself is no more than a weak peer."""
+    monkeypatch.setattr(swarm, "SESSION_SECONDS", FRAME_SECONDS / 3)
+    asked: list[float] = []
+
+    async def fail_and_stall(stream: Stream) -> None:
+        asked.append(trio.current_time())
+        if len(asked) > 1:
+            await trio.sleep_forever()
+
+    network = MemoryNetwork()
+    (one,) = members_of(network, 1)
+    weak = network.transport(identity(99).peer_id)
+    weak.handle(SYNC, fail_and_stall)
+    async with trio.open_nursery() as nursery:
+        await start(nursery, [one])
+        await one.transport.connect(weak.addresses()[0])
+        await until(lambda: len(asked) == 2, LONG)
+        await until(lambda: weak.peer_id not in one.transport.peers(), FRAME_SECONDS / 2)
+        await weak.connect(one.address)
+        await trio.sleep(1.0)
+        assert one.transport.peers() == [weak.peer_id]
         nursery.cancel_scope.cancel()
 
 

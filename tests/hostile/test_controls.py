@@ -1,5 +1,6 @@
 """Gossipsub's control messages, each small, that ask for much: of meshes, of what is offered, of peers to dial."""
 
+import time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.peer.peerstore import create_signed_peer_record
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
 from libp2p.utils import encode_varint_prefixed
 from multiaddr import Multiaddr
 
@@ -154,7 +156,8 @@ async def test_what_a_peer_that_is_not_heard_passes_on_first_comes_by_another() 
 
 
 async def test_who_floods_with_what_is_right_is_parted_from_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("FORWARDED_A_SECOND", 1.0), ("FORWARDED_BURST", 100.0), ("FLOOD_SECONDS", 50.0)):
+    flood = (("FORWARDED_A_SECOND", 1.0), ("FORWARDED_BURST", 100.0), ("FLOOD_A_SECOND", 1.0), ("FLOOD_SECONDS", 50.0))
+    for name, value in flood:
         monkeypatch.setattr(gate, name, value)
     async with scene() as found:
         for number in range(200):
@@ -164,8 +167,64 @@ async def test_who_floods_with_what_is_right_is_parted_from_too(monkeypatch: pyt
         assert set(found.honest[0].rejected) == {"quota"}
 
 
+@pytest.mark.parametrize(
+    ("topics", "more", "reason"),
+    [([TOPIC] * 13_000, b"", "malformed"), ([TOPIC, "x"], b"", "malformed"), ([TOPIC], bytes(500_000), "oversize")],
+    ids=["often", "two", "padded"],
+)  # fmt: skip
+async def test_what_is_wrapped_round_a_record_is_small(topics: list[str], more: bytes, reason: str) -> None:
+    """Else one that all hold would be checked, kept, offered and passed on ten thousand times, by everybody."""
+    async with scene() as found:
+        record = note(1)
+        await found.say(record.wire)
+        first = found.honest[0]
+        await until(lambda: record.id in first.records, SECONDS)
+        for number in range(STRIKES):
+            await write(found, rpc_pb2.RPC(publish=[wrapped(found.evil, topics, record.wire, number, more)]))
+        await until(lambda: first.rejected[reason] == STRIKES, SECONDS)
+        assert set(first.rejected) == {reason}
+        await found.shut_out()
+
+
+def wrapped(by: Any, topics: list[str], data: bytes, number: int, more: bytes = b"") -> Any:
+    """A message as gossipsub has it, signed by who wraps it."""
+    key = by._host.get_private_key()
+    sender, said = ID.from_base58(by.peer_id).to_bytes(), number.to_bytes(8, "big") + more
+    message = rpc_pb2.Message(data=data, topicIDs=topics, from_id=sender, seqno=said)
+    message.signature = key.sign(PUBSUB_SIGNING_PREFIX.encode() + message.SerializeToString())
+    return message
+
+
+async def test_who_wraps_a_record_of_another_does_not_keep_it_from_going_further() -> None:
+    """Upstream: with a number that it used before, it is delivered here and passed on to nobody."""
+    async with scene() as found:
+        one, two = note(1), note(2)
+        for record in (one, two):  # the same number
+            await write(found, rpc_pb2.RPC(publish=[wrapped(found.evil, [TOPIC], record.wire, 7)]))
+        for node in found.honest:
+            await until(lambda: {one.id, two.id} <= set(node.records), SECONDS)  # noqa: B023
+        assert message_id(rpc_pb2.Message(topicIDs=[TOPIC], data=two.wire)) in router(found).mcache.msgs
+
+
+async def test_nothing_is_kept_of_what_was_said_or_of_who_has_gone() -> None:
+    """But for some time who was pruned."""
+    async with scene() as found:
+        record, ours = note(1), rpc_pb2.RPC()
+        ours.control.prune.add(topicID=TOPIC, backoff=2**40)
+        await write(found, ours)
+        await found.say(record.wire)
+        first = found.honest[0]
+        await until(lambda: record.id in first.records and TOPIC in router(found).back_off, SECONDS)
+        peer = ID.from_base58(found.evil.peer_id)
+        assert router(found).back_off[TOPIC][peer] <= time.time() + controls.MOST_BACKOFF_SECONDS
+        assert not router(found).recent_message_deliveries
+        router(found).back_off[TOPIC][peer] = 0
+        await first.transport.disconnect(found.evil.peer_id)
+        await until(lambda: peer not in router(found).back_off[TOPIC], SECONDS)
+
+
 def test_what_waits_for_a_peer_that_takes_nothing_is_bounded_in_bytes() -> None:
-    box = Outbox(controls.PriorityQueue())
+    box = Outbox()
     large = rpc_pb2.RPC(publish=[rpc_pb2.Message(data=bytes(60_000))])
     assert sum(box.push(large) for _ in range(100)) == OUTBOX_BYTES // large.ByteSize()
     assert box.pop() == large

@@ -99,7 +99,7 @@ def test_where_no_client_can_be_made_it_says_what_to_look_at(
         monkeypatch.setenv(name, value)
     agent = Agent("claude", key="sk-test", base_url=base_url)
     with pytest.raises(UserError) as caught:
-        open_proposer(agent, Journal(IN_MEMORY), hidden=[], scratch=tmp_path, unsafe=False, meter=lambda *_: None)
+        open_proposer(agent, Journal(IN_MEMORY), hidden=[], folder=tmp_path, meter=lambda *_: None)
     assert named in str(caught.value)
     assert "ANTHROPIC_BASE_URL" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -109,6 +109,21 @@ def test_a_key_may_have_come_with_its_line_end() -> None:
     command = parse(["start"], {"ANTHROPIC_API_KEY": "sk-test\r\n", "ANTHROPIC_BASE_URL": " http://x \n"})
     assert isinstance(command, Start)
     assert (command.agent.key, command.agent.base_url) == ("sk-test", "http://x")
+
+
+async def test_the_model_that_was_named_is_asked(tmp_path: Path) -> None:
+    with serving(Say([Call("give_up", {"reason": "done"})])) as service:
+        agent = replace(said("--agent claude --no-fallback --model my-model"), base_url=service.url)
+        await open_proposer(
+            agent, Journal(IN_MEMORY), hidden=[], folder=tmp_path, meter=lambda *_: None
+        ).propose(context())
+    assert [request["model"] for request in service.requests] == ["my-model"]
+
+
+def test_what_a_command_may_see_is_remembered() -> None:
+    assert not after("--agent command:true").sees_data
+    assert after("--agent command:true --agent-sees-data", "").sees_data
+    assert after("--agent command:true --agent-sees-data", "--no-agent-sees-data", "").sees_data is False
 
 
 # what was spent
@@ -126,7 +141,7 @@ async def test_a_limit_outlives_a_restart(limit: str, tmp_path: Path, monkeypatc
     async def live() -> None:
         journal = Journal(path)
         agent = replace(said(f"--agent claude --no-fallback {limit} 30000"), base_url=service.url)
-        proposer = open_proposer(agent, journal, hidden=[], scratch=tmp_path, unsafe=False, meter=lambda *_: None)
+        proposer = open_proposer(agent, journal, hidden=[], folder=tmp_path, meter=lambda *_: None)
         await proposer.propose(context())
         journal.close()
 

@@ -137,6 +137,16 @@ def test_without_a_sandbox_only_my_own_edits_run(caplog: pytest.LogCaptureFixtur
     assert blob_id(FIRST) in records.chronicle.blobs
 
 
+@pytest.mark.parametrize("how", [Origin.REBASE, Origin.RECOMBINE, Origin.TRANSPLANT])
+def test_without_a_sandbox_nothing_runs_that_may_hold_a_peers_code(how: Origin) -> None:
+    """A home may have run it while it had a sandbox."""
+    put_together = result(ME, SCHEME, 1.0, parent=SCHEME.genesis, old=BASE, asset=FIRST, origin=how)
+    records = held(result(PEER, SCHEME, 1.0), put_together)
+    assert commit_of(put_together) in records.chronicle.proposed
+    assert commit_of(put_together) in Bars(records, foreign=False).at(0)
+    assert commit_of(put_together) not in Bars(records, foreign=True).at(0)
+
+
 def test_a_bar_of_an_asset_that_nobody_gave_ends() -> None:
     bars = Bars(held(), foreign=True)
     bars.put("c" * 40, until_ms=100)

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-from node.plot import draw, limits, printable, steps
+from node.plot import draw, limits, printable, runs, steps
 from node.report import write_report
 from node.snapshot import Row
 from protocol.errors import UserError
@@ -114,6 +115,13 @@ def test_what_is_promising_is_in_the_picture_unless_it_is_absurd(leap: float, sh
     rows = [*COURSE, row(20, metric=leap, standing="promising")]
     low, _ = limits(rows, {"cpu": steps(rows, "cpu", maximize=False)}, maximize=False)
     assert (low < leap) is shown
+
+
+def test_what_is_off_the_scale_is_at_its_own_edge() -> None:
+    axes = Figure().subplots()
+    runs(axes, [row(1, metric=0.5), row(2, metric=1.5), row(3, metric=9.0)], 1.0, 2.0, maximize=False)
+    shown = {x: y for dots in axes.collections for x, y in dots.get_offsets().tolist()}  # type: ignore[union-attr]
+    assert shown == {1: 1.015, 2: 1.5, 3: 1.985}
 
 
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])

@@ -58,6 +58,8 @@ VARIANTS: Mapping[str, Variant] = {
     "two tiers, no transplants": Variant(nights.without_transplants, tiers=2),
     "two tiers, trials of one's own alone": Variant(nights.without_elsewhere, tiers=2),
 }
+#: Of edits that win, for which the single winner's bound is told besides the nights' own.
+SHARES = (0.05, 0.1, 0.5)
 #: Resamplings of an interval (bootstrap: Efron 1979).
 RESAMPLES = 4000
 
@@ -164,6 +166,10 @@ def lines(table: Path, model: str) -> Iterator[str]:
         return
     chance = mean(alone, "wins")
     yield f"of one node's edits {chance:.0%} win"
+    yield "if of N edits at a time only the best counted, times sooner by the share p of edits that win"
+    for share in (*SHARES, chance):
+        bounds = (f"{single_winner(share, count):.1f} with {count}" for count in every)
+        yield f"p = {share:.2f}: {', '.join(bounds)}"
     for gain in GAINS:
         yield f"\n{gain:g} bits per byte below genesis"
         yield "nodes  nights  budgets  sooner (95 %)       one winner a round  missed"

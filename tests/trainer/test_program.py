@@ -41,7 +41,6 @@ def test_reads_every_field() -> None:
         None,
         None,
     )
-    assert spec.instructions.startswith("## Instructions")
     assert not spec.review
     assert spec.data is None
 
@@ -194,6 +193,7 @@ def test_new_program_takes_texts_along(tmp_path: Path) -> None:
     assert program.spec.data is not None
     assert program.spec.data.source == "text"
     assert [path for path in program.files if path.startswith("text/")] == ["text/deep_gr__e_1.txt"]
-    assert program.spec.instructions == load_program("lm").spec.instructions
+    prose = load_program("lm").files["program.md"].decode().rpartition("+++\n")[2]
+    assert prose in program.files["program.md"].decode()
     with pytest.raises(UserError, match="no text in"):
         new_program(tmp_path / "other", "lm", tmp_path / "cellar")
