@@ -147,7 +147,7 @@ async def night(
 
 
 def _loss(world: World, one: Node) -> float:
-    best = one.snapshot().incumbent
+    best = one.ledger.incumbent(one._parts.trainer.device.tier)  # a snapshot has it too, and takes long
     asset = None if best is None else one.asset(best.commit)
     return world.genesis if asset is None else world.loss(asset)
 
