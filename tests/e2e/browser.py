@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -11,6 +12,8 @@ from selenium.webdriver.remote.webelement import WebElement
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 LOAD_SECONDS = 60.0
+#: A page is made anew with each record that comes.
+CLICKS = 10
 
 
 class Browser:
@@ -29,6 +32,17 @@ class Browser:
 
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def click(self, selector: str, text: str = "") -> None:
+        """What is there with a text, and once more where the page was made anew under the mouse."""
+        for number in range(CLICKS):
+            try:
+                next(one for one in self.all(selector) if text in one.text).click()
+            except StaleElementReferenceException:
+                if number == CLICKS - 1:
+                    raise
+            else:
+                return
 
     def text(self, selector: str) -> str:
         """All text of an element, whether it can be seen or not; "" where there is none."""

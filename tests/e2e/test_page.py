@@ -85,10 +85,9 @@ async def test_the_founder_approves_and_vetoes_on_the_page(nodes: Place, tmp_pat
     await first.until(lambda status: not status["current"])
     for button, accepted in (("Approve", 1), ("Veto", 0)):
         if button == "Approve":
-            window.find("#awaiting a").click()
+            window.click("#awaiting a")
         await until(lambda: window.all("#experiment button") != [], SECONDS)
-        (found,) = (one for one in window.all("#experiment button") if one.text == button)
-        found.click()
+        window.click("#experiment button", button)
         window.driver.switch_to.alert.accept()
         await first.until(lambda status, accepted=accepted: status["experiments"]["accepted"] == accepted)
     assert window.complaints() == []
