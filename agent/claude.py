@@ -187,7 +187,7 @@ class Claude:
                 return answer
         except (anthropic.APITimeoutError, httpx2.TimeoutException, trio.Cancelled) as error:
             if isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout):
-                raise  # it was never asked
+                raise  # it was not asked, at least not last
             usage = usage or Usage(input_tokens=estimate(str(TOOLS), str(prefix), str(messages)), output_tokens=0)
             raise
         finally:

@@ -35,8 +35,8 @@ BURST = 1000.0
 #: it comes by sync.
 FORWARDED_A_SECOND = 200.0
 FORWARDED_BURST = 4000.0
-#: Who sends so much more than that for so long is struck for each message: no node of ours passes on as much, however
-#: fast its machine and however many send to it.
+#: So much on top of that is borne, and for so long twice as much; then who sends it is struck for each message. No node
+#: of ours passes on as much, however fast its machine and however many send to it.
 FLOOD_A_SECOND, FLOOD_SECONDS = 1000.0, 60.0
 #: Authors and peers that are told apart.
 MOST_PEERS = 4096

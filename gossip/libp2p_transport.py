@@ -287,8 +287,9 @@ class Libp2pTransport:
             self._dialed.pop(peer, None)
 
     async def _call(self, address: str, relay: str) -> None:
-        if peer_of(relay) in self._dialing:  # it may wait for this very call
-            raise ConnectError(f"{address}: its relay is being dialed")
+        there = peer_of(relay)
+        if there in self._dialing and split(self._dialed[there])[0]:  # by a call, which may wait for this one
+            raise ConnectError(f"{address}: its relay is being called itself")
         await self.connect(relay)
         await self._reach.dial(address)
 

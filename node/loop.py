@@ -90,7 +90,7 @@ class Loop:
         self._since_ms = parts.clock_ms()
         self._done = 0
         self._asked = 0
-        self._underway = Underway(parts.program.spec.budget_seconds)
+        self._underway = Underway(parts.program.spec.budget_seconds, records.changed.send)
         self._drift = Alarm(records.ledger, self._tier)
         self._to_resume = deque(parts.journal.flights())
 
@@ -116,7 +116,7 @@ class Loop:
 
     async def _work(self) -> None:
         """One lane: first what was running when this node last ended."""
-        while self._to_resume:
+        while self._to_resume and not self._enough():
             await self._resume(self._to_resume.popleft())
         while not self._enough():
             if self.paused:
@@ -239,7 +239,7 @@ class Loop:
             log.warning("no %s: %s", origin.value, error)
             self._bars.put(win, self._parts.clock_ms() + RETRY_MS)  # if it is the base, an edit of it will find out
             return
-        outcome = "conflict" if asset is None else "known" if self._repeats.taken(asset) else "merged"
+        outcome = "conflict" if asset is None else "known" if self._known(asset, onto) else "merged"
         self._parts.meters.rebase(outcome)
         log.info("%s of %s onto %s: %s (%s)", origin.value, win[:12], onto[:12], outcome, summary)
         flight = None
@@ -249,6 +249,11 @@ class Loop:
         self._rebased[win] = outcome
         if asset is not None and flight is not None:
             await self._execute(flight, asset)
+
+    def _known(self, asset: bytes, onto: str) -> bool:
+        """Whether this very asset has been an experiment, or is one of another lane now."""
+        commit = self._parts.program.commits.candidate(onto, blob_id(asset))
+        return self._repeats.taken(asset) or commit in self._underway.running
 
     async def _carry_win(self, win: str, onto: str) -> bytes | None:
         asset = await self._assets.obtain(win)
@@ -274,8 +279,9 @@ class Loop:
 
     async def _execute(self, flight: Flight, asset: bytes) -> None:
         """Not what another lane came to meanwhile, by another way."""
-        if flight.commit in self._underway.running:
-            self._parts.journal.drop(flight)
+        if (twin := self._underway.running.get(flight.commit)) is not None:
+            if twin[0].origin is not flight.origin:  # else it is the twin's own entry
+                self._parts.journal.drop(flight)
             return
         with self._underway.engaged(flight.commit):
             await self._experiment(flight, asset)

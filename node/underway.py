@@ -1,7 +1,7 @@
 """What the lanes of a node are at: which experiments run, and which steps may yet lead to one."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import trio
@@ -15,11 +15,13 @@ OVERDUE_SECONDS = 1.0
 
 class Underway:
     """``busy`` commits are being run or carried over by some lane; ``running`` are the experiments, by commit, with
-    their tunables; ``steps`` counts the lanes that run one or are on the way to it.
+    their tunables; ``steps`` counts the lanes that run one or are on the way to it. ``on_step`` hears when one is not
+    any more: if nothing came of it, nobody else tells.
     """
 
-    def __init__(self, budget_seconds: float) -> None:
+    def __init__(self, budget_seconds: float, on_step: Callable[[], None] = lambda: None) -> None:
         self._budget = budget_seconds
+        self._on_step = on_step
         self.busy: Counter[str] = Counter()
         self.running: dict[str, tuple[Current, Mapping[str, Scalar]]] = {}
         self.steps = 0
@@ -34,6 +36,7 @@ class Underway:
                 yield
         finally:
             self.steps -= 1
+            self._on_step()
 
     @contextmanager
     def engaged(self, commit: str) -> Iterator[None]:

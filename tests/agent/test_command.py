@@ -65,6 +65,13 @@ async def test_a_script_edits_the_asset(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
+async def test_what_was_learnt_is_told_where_nothing_is_proposed(tmp_path: Path) -> None:
+    notes: list[str] = []
+    script = "printf 'Nothing\\n\\nDepth hurts: 0dd00dd00d.\\n' > NOTE.md"
+    assert await proposer(script, tmp_path).propose(context(notes=notes)) is None
+    assert notes == [f"Depth hurts: 0dd00dd00d. {[OTHER]}"]
+
+
 async def test_the_documented_script_does_what_it_says(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "proposers.md").read_text()
     lines = page.partition("    #!/bin/sh\n")[2].partition("\n\n")[0].splitlines()

@@ -370,6 +370,7 @@ async def test_no_lane_replicates_what_another_runs_for_the_first_time(
         await trio.sleep(2.4 * budget)
         await nursery.start(second.node.run)
         await soon(lambda: win in trainer.now, budget)
+        assert second.node._loop._known(win, GENESIS)  # nor carries another's win over to the same
         await first.parts.transport.connect(second.snapshot().addresses[0])
         told = NUMBERS.commits.candidate(GENESIS, blob_id(win))
         await until(lambda: len(second.node.ledger.runs(told)) == 2, 20 * budget, second)
