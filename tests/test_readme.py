@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.tunables import read_tunables
 from node.arguments import parse
+from protocol.diffs import apply_diff
+from trainer.program import load_program
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -136,3 +139,12 @@ def waggle(folder: Path, *arguments: str, **variables: str) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_what_was_written_by_hand_can_be_made_again() -> None:
+    diff = (ROOT / "docs/runs/lm-two-hours/by-hand.diff").read_bytes()
+    page = (ROOT / "docs/runs/lm-two-hours/README.md").read_text()
+    found = read_tunables(apply_diff(load_program("lm").asset, diff, "train.py"), "train.py")
+    for name, value in {"NORM": "rms", "LEARNING_RATE": 0.004, "EMBEDDING_RATE": 20, "HEAD_SIZE": 64}.items():
+        assert found[name].value == value
+        assert f"`{name}` {value}" in page
