@@ -216,6 +216,7 @@ async def test_nothing_is_kept_of_what_was_said_or_of_who_has_gone() -> None:
         first = found.honest[0]
         await until(lambda: record.id in first.records and TOPIC in router(found).back_off, SECONDS)
         peer = ID.from_base58(found.evil.peer_id)
+        assert isinstance(first.transport._pubsub.peer_queues[peer], controls.OutboxQueue)
         assert router(found).back_off[TOPIC][peer] <= time.time() + controls.MOST_BACKOFF_SECONDS
         assert not router(found).recent_message_deliveries
         router(found).back_off[TOPIC][peer] = 0
