@@ -135,7 +135,8 @@ def runs(axes: "Axes", rows: Sequence[Row], low: float, high: float, *, maximize
     stopped = [place for place, status in unscored if status is Status.STOPPED_EARLY]
     failed = [place for place, status in unscored if status is not Status.STOPPED_EARLY]
     inside = [(place, metric) for place, metric in scored if low <= metric <= high]
-    above, below = ([place for place, metric in scored if off(metric)] for off in (high.__lt__, low.__gt__))
+    above = [place for place, metric in scored if metric > high]
+    below = [place for place, metric in scored if metric < low]
     size = 26 if len(rows) < MANY else 14
     kinds: list[tuple[list[int], list[float], dict[str, Any]]] = [
         ([place for place, _ in inside], [metric for _, metric in inside],

@@ -1,6 +1,6 @@
 """A headless Chromium for tests of the page."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from selenium import webdriver
@@ -33,11 +33,11 @@ class Browser:
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
-    def click(self, selector: str, text: str = "") -> None:
-        """What is there with a text, and once more where the page was made anew under the mouse."""
+    def click(self, find: Callable[[], WebElement]) -> None:
+        """What is found, and once more where the page was made anew under the mouse."""
         for number in range(CLICKS):
             try:
-                next(one for one in self.all(selector) if text in one.text).click()
+                find().click()
             except StaleElementReferenceException:
                 if number == CLICKS - 1:
                     raise

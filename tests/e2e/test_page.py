@@ -3,10 +3,12 @@
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
 from node.home import Home
@@ -85,12 +87,17 @@ async def test_the_founder_approves_and_vetoes_on_the_page(nodes: Place, tmp_pat
     await first.until(lambda status: not status["current"])
     for button, accepted in (("Approve", 1), ("Veto", 0)):
         if button == "Approve":
-            window.click("#awaiting a")
+            window.click(lambda: window.find("#awaiting a"))
         await until(lambda: window.all("#experiment button") != [], SECONDS)
-        window.click("#experiment button", button)
+        window.click(partial(the_one, window, "#experiment button", button))
         window.driver.switch_to.alert.accept()
         await first.until(lambda status, accepted=accepted: status["experiments"]["accepted"] == accepted)
     assert window.complaints() == []
+
+
+def the_one(window: Browser, selector: str, text: str) -> WebElement:
+    (found,) = (one for one in window.all(selector) if one.text == text)
+    return found
 
 
 def focus(window: Browser, selector: str) -> str:

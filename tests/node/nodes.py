@@ -1,6 +1,7 @@
 """Whole nodes for tests, in one process over the in-memory network; proposers say what they are told."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,6 +89,17 @@ def build(
         bootstrap=tuple(bootstrap), foreign=foreign, max_experiments=max_experiments, lanes=lanes, version="test"
     )
     return Built(Node(parts, options), parts, script, tally)
+
+
+@asynccontextmanager
+async def met(one: Built, other: Built) -> AsyncIterator[None]:
+    """Both at work, and connected."""
+    async with trio.open_nursery() as nursery:
+        for each in (one, other):
+            await nursery.start(each.node.run)
+        await one.parts.transport.connect(other.snapshot().addresses[0])
+        yield
+        nursery.cancel_scope.cancel()
 
 
 async def until(condition: Callable[[], bool], seconds: float, one: Built) -> None:

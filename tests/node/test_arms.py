@@ -10,7 +10,7 @@ from agent.proposer import Context, Edit
 from gossip import swarm as swarm_module
 from gossip.memory import MemoryNetwork
 from protocol.statements import Origin
-from tests.node.nodes import NOISE, NUMBERS, Built, Script, build, until
+from tests.node.nodes import NOISE, NUMBERS, Built, Script, build, met, until
 from tests.sim.fakes import FakeTrainer
 
 SECONDS = NUMBERS.spec.budget_seconds
@@ -32,12 +32,8 @@ async def test_a_near_miss_and_the_incumbent_are_put_together_and_run(
     autojump_clock: MockClock, network: MemoryNetwork
 ) -> None:
     finder, other = build(network, 1, WIN), build(network, 2, NEAR_MISS)
-    async with trio.open_nursery() as nursery:
-        for one in (finder, other):
-            await nursery.start(one.node.run)
-        await finder.parts.transport.connect(other.snapshot().addresses[0])
+    async with met(finder, other):
         await until(lambda: any(of(finder, Origin.RECOMBINE)) or any(of(other, Origin.RECOMBINE)), 3600, finder)
-        nursery.cancel_scope.cancel()
     who = finder if any(of(finder, Origin.RECOMBINE)) else other
     (commit,) = of(who, Origin.RECOMBINE)
     asset = who.node.asset(commit)
@@ -53,12 +49,8 @@ async def test_the_incumbent_of_another_tier_is_run_in_ones_own(
 ) -> None:
     far = build(network, 1, WIN, trainer=FakeTrainer(SECONDS, NOISE, "a"))
     near = build(network, 2, trainer=FakeTrainer(SECONDS, NOISE, "b"))
-    async with trio.open_nursery() as nursery:
-        for one in (far, near):
-            await nursery.start(one.node.run)
-        await far.parts.transport.connect(near.snapshot().addresses[0])
+    async with met(far, near):
         await until(lambda: near.snapshot().yields["transplant"]["accepted"] == 1, 7200, near)
-        nursery.cancel_scope.cancel()
     (commit,) = of(near, Origin.TRANSPLANT)
     assert list(of(far, Origin.AGENT)) == [commit]
     best = near.snapshot().incumbent
@@ -82,15 +74,11 @@ async def test_what_one_has_learnt_is_told_at_once_and_shown_to_the_others_propo
     monkeypatch.setattr(swarm_module, "PARENT_SECONDS", 1e6)
     learner = Learner(WIN, {"y": 0.3}, {"y": 0.2})
     finder, other = build(network, 1, proposer=learner), build(network, 2, {"z": 0.05}, {"z": 0.04}, {"z": 0.03})
-    async with trio.open_nursery() as nursery:
-        for one in (finder, other):
-            await nursery.start(one.node.run)
-        await finder.parts.transport.connect(other.snapshot().addresses[0])
+    async with met(finder, other):
         await until(lambda: len(learner.contexts) >= 3, 3600, finder)
         told = trio.current_time()
         await until(lambda: any(_shown(other, "edit 2")), 3600, other)
         assert trio.current_time() - told < 30 * SECONDS
-        nursery.cancel_scope.cancel()
     assert other.script.contexts[-1].program_text.encode() == NUMBERS.files["program.md"]  # its limits too
     assert set(_shown(other, "edit 2")) == {finder.parts.transport.peer_id[-8:]}
 

@@ -19,7 +19,7 @@ from protocol.commits import blob_id
 from protocol.records import Claim, Record, Result, open_record
 from protocol.statements import MAX_SECONDS, Origin, Scalar, Status
 from tests.gossip.members import Member, identity, virtual_ms
-from tests.node.nodes import NUMBERS, Built, build, until
+from tests.node.nodes import NUMBERS, Built, build, met, until
 from tests.sim.fakes import FakeTrainer, MemoryLineage
 from tests.waiting import until as soon
 from trainer.job import Job, Outcome, Progress
@@ -67,14 +67,10 @@ async def test_a_win_whose_base_moved_is_merged_and_run_again(
     autojump_clock: MockClock, network: MemoryNetwork
 ) -> None:
     finder, other = build(network, 1, WIN), build(network, 2, OTHER)
-    async with trio.open_nursery() as nursery:
-        for one in (finder, other):
-            await nursery.start(one.node.run)
-        await finder.parts.transport.connect(other.snapshot().addresses[0])
+    async with met(finder, other):
         await until(lambda: Origin.REBASE.value in origins(finder), 3600, finder)
         await until(lambda: incumbent(finder) == incumbent(other), 3600, finder)
         await until(lambda: numbers(finder, incumbent(finder)) == {**WIN, **OTHER}, 3600, finder)
-        nursery.cancel_scope.cancel()
     assert "merged" in finder.tally.rebases + other.tally.rebases
     assert "conflict" not in finder.tally.rebases + other.tally.rebases
 
@@ -90,13 +86,9 @@ async def test_a_win_that_conflicts_is_dropped_counted_and_said(
 ) -> None:
     caplog.set_level(logging.INFO)
     finder, other = build(network, 1, {"x": 0.7}), build(network, 2, {"x": 0.62})
-    async with trio.open_nursery() as nursery:
-        for one in (finder, other):
-            await nursery.start(one.node.run)
-        await finder.parts.transport.connect(other.snapshot().addresses[0])
+    async with met(finder, other):
         await until(lambda: bool(other.tally.rebases), 3600, other)
         await until(lambda: incumbent(finder) == incumbent(other), 3600, finder)
-        nursery.cancel_scope.cancel()
     assert other.tally.rebases == ["conflict"]
     assert list(other.parts.journal.rebases().values()) == ["conflict"]
     assert "conflict" in caplog.text
@@ -107,13 +99,9 @@ async def test_without_a_sandbox_a_peers_code_is_refused_and_its_records_kept(
     autojump_clock: MockClock, network: MemoryNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     finder, careful = build(network, 1, WIN), build(network, 2, OTHER, foreign=False)
-    async with trio.open_nursery() as nursery:
-        for one in (finder, careful):
-            await nursery.start(one.node.run)
-        await finder.parts.transport.connect(careful.snapshot().addresses[0])
+    async with met(finder, careful):
         await until(lambda: incumbent(careful) != GENESIS and "no sandbox" in caplog.text, 3600, careful)
         await trio.sleep(20 * NUMBERS.spec.budget_seconds)
-        nursery.cancel_scope.cancel()
     ran = {result.commit for result in own_results(careful)}
     theirs = set(finder.node.records.chronicle.proposed)
     assert theirs

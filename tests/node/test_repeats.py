@@ -13,7 +13,7 @@ from gossip.memory import MemoryNetwork
 from node.repeats import in_turn
 from node.think import HEADROOM, Idea
 from protocol.statements import Claim, Origin, Result, Scalar
-from tests.node.nodes import EPOCH_MS, NUMBERS, Built, Script, build, until
+from tests.node.nodes import EPOCH_MS, NUMBERS, Built, Script, build, met, until
 from tests.sim.fakes import FakeTrainer
 from trainer.job import Job, Outcome
 
@@ -130,12 +130,8 @@ async def test_what_a_peer_is_running_is_not_run_beside_it(autojump_clock: MockC
     first = build(network, 1, WIN, trainer=stuck)
     late = Late(WIN, {"y": 0.2})
     other = build(network, 2, proposer=late)
-    async with trio.open_nursery() as nursery:
-        for one in (first, other):
-            await nursery.start(one.node.run)
-        await first.parts.transport.connect(other.snapshot().addresses[0])
+    async with met(first, other):
         await until(lambda: bool(edits(other)), 3600, other)
-        nursery.cancel_scope.cancel()
     assert stuck.stuck.is_set()
     assert other.tally.ideas[:2] == ["duplicate", "run"]
     assert other.tally.duplicates == [BEING_RUN]
