@@ -162,8 +162,12 @@ async def test_news_from_the_future_wait_and_nobody_is_blamed() -> None:
 async def test_replays_change_nothing_and_silence_nobody() -> None:
     """A peer repeats what an honest author said; that author is heard on."""
     async with scene() as found:
-        old = list(found.evil._pubsub.router.mcache.msgs.values())
-        assert old
+        router = found.evil._pubsub.router
+        await until(lambda: any(str(peer) == found.victim for peer in router.mesh[TOPIC]), SECONDS)
+        await found.unharmed()
+        heard = router.mcache.msgs
+        await until(lambda: len(heard) > 0, SECONDS)
+        old = list(heard.values())
         stream = await found.evil._host.new_stream(ID.from_base58(found.victim), [MESHSUB])
         for _ in range(int(BURST) // 10):
             rpc = rpc_pb2.RPC(publish=old)
