@@ -193,7 +193,8 @@ class Reach:
             await self._hang_up(peer)
             await circuit.close()
         if found is None:
-            self._no_way[peer] = trio.current_time() + NO_WAY_SECONDS
+            if call.far is not None:  # else they did not agree in time, which tells nothing of NATs
+                self._no_way[peer] = trio.current_time() + NO_WAY_SECONDS
             raise RemoteProtocolError("stream", "no way was found through its NAT and ours")
         try:
             await self._network.upgrade_outbound_raw_conn(_socket(found, initiator=True), ID.from_base58(peer))

@@ -26,14 +26,14 @@ def net() -> Iterator[Network]:
         yield made
 
 
-def connects(one: Host, other: Host, size: int = 1) -> float | None:
+def connects(one: Host, other: Host, size: int = 1, patience: float = 20 * PATIENCE_SECONDS) -> float | None:
     """Seconds that ``size`` bytes from one host to the other and an answer took, None if too many."""
     with inside(other.namespace):
         server = socket.create_server((other.address, 0))
     with inside(one.namespace):
         client = socket.socket()
     with server, client:
-        client.settimeout(PATIENCE_SECONDS)
+        client.settimeout(patience)
         begun = time.monotonic()
         try:
             client.connect(server.getsockname())
@@ -63,8 +63,8 @@ def test_parted_hosts_do_not_meet_until_healed(net: Network) -> None:
     one, other, third = net.host(), net.host(), net.host()
     assert connects(one, other) is not None
     with net.parted([one], [other]):
-        assert connects(one, other) is None
-        assert connects(other, one) is None
+        assert connects(one, other, patience=PATIENCE_SECONDS) is None
+        assert connects(other, one, patience=PATIENCE_SECONDS) is None
         assert connects(one, third) is not None
     assert connects(one, other) is not None
 
@@ -91,7 +91,7 @@ def test_the_share_that_is_lost(net: Network) -> None:
             for _ in range(PACKETS):
                 mouth.sendto(b"heard?", ear.getsockname())
         mouth.sendto(b"last", ear.getsockname())
-        ear.settimeout(PATIENCE_SECONDS)
+        ear.settimeout(20 * PATIENCE_SECONDS)
         heard = 0
         while ear.recv(16) != b"last":
             heard += 1
@@ -105,9 +105,8 @@ def test_delayed_frames_arrive_late_and_whole(net: Network) -> None:
     assert small is not None
     assert large is not None
     assert min(small, large) > 0.15  # there, back and there again, each 50 ms or more
-    again = connects(one, other)
-    assert again is not None
-    assert again < 0.1
+    again = [connects(one, other) for _ in range(5)]
+    assert min(seconds for seconds in again if seconds is not None) < 0.1
 
 
 def test_nothing_is_left(net: Network) -> None:
@@ -117,5 +116,5 @@ def test_nothing_is_left(net: Network) -> None:
         process = subprocess.Popen(["sleep", "600"])
     process.send_signal(signal.SIGSTOP)
     remove(net.prefix)
-    assert process.wait(PATIENCE_SECONDS) == -signal.SIGKILL
+    assert process.wait(20 * PATIENCE_SECONDS) == -signal.SIGKILL
     assert namespaces(net.prefix) == []

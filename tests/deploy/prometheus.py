@@ -1,7 +1,6 @@
 """A Prometheus for tests, with the configuration that is shipped; only its addresses and its pace are others."""
 
 import json
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.gossip.nodes import free_port
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "deploy" / "prometheus"
@@ -73,9 +74,3 @@ def prometheus(folder: Path, node: str) -> Iterator[Prometheus]:
     finally:
         process.terminate()
         process.wait(END_SECONDS)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
 #: Ending is bounded by node/main.py; this is more.
 END_SECONDS = 30.0
-ASK_SECONDS = 5.0
+#: It answers within milliseconds; a disk that others keep busy may hold up the thread that does.
+ASK_SECONDS = 30.0
 
 Json = dict[str, Any]
 
@@ -159,6 +160,11 @@ def place(folder: Path) -> Iterator[Place]:
         for node in made.nodes:
             if node.process.poll() is None:
                 node.kill()
+
+
+def resting(status: Json) -> bool:
+    """Whether a node of one lane has been told to pause and has come to rest: nothing is under way in it."""
+    return status["paused"] and not status["current"] and "paused" in status["idle"]
 
 
 def _command_lines(but: int) -> Iterator[str]:

@@ -3,12 +3,12 @@
 import json
 import os
 import re
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.kit import Place, Running
+from tests.gossip.nodes import free_port
 from tests.programs.variants import NUMBERS, write_numbers
 
 PEER = "12D3KooWLeduQ2Dwdk7WDLZWo3BXoEdArcrGdgxwrrSChheuVNtv"
@@ -23,13 +23,6 @@ def refused(nodes: Place, *arguments: str, stdin: str = "") -> str:
     assert "Traceback" not in done.stderr
     assert len(lines) == 1, done.stderr
     return lines[0]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert isinstance(port, int)
-        return port
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from node.home import Home
 from node.journal import Journal
-from tests.e2e.kit import END_SECONDS, Place, Running
+from tests.e2e.kit import END_SECONDS, Place, Running, resting
 from tests.programs.variants import write_numbers
 from tests.waiting import until
 
@@ -23,12 +23,12 @@ async def test_paused_is_paused_also_after_a_restart(nodes: Place, tmp_path: Pat
     await node.until(lambda status: status["experiments"]["own"] > 3)
     home = ("--home", str(node.home))
     assert nodes.waggle("pause", *home).stdout.startswith("paused")
-    done = (await node.until(lambda status: status["paused"] and not status["current"]))["experiments"]["own"]
+    done = (await node.until(resting))["experiments"]["own"]
     assert "paused" in nodes.waggle("status", *home).stdout
     assert node.stop() == 0
     assert "its next start is paused" in nodes.waggle("pause", *home).stdout
     again = await nodes.start("home", "--no-mdns").up()
-    assert "until waggle resume" in again.log.read_text()
+    await until(lambda: "until waggle resume" in again.log.read_text(), END_SECONDS)
     assert (await again.until(lambda status: status["records"] > 0))["experiments"]["own"] == done
     assert json.loads(nodes.waggle("resume", "--json", *home).stdout) == {
         "done": "resume", "commit": "", "running": True

@@ -14,7 +14,7 @@ from selenium.webdriver.support.select import Select
 from node.home import Home
 from tests.e2e.browser import CHROMIUM, DRIVER, Browser, browser
 from tests.e2e.crowd import crowded
-from tests.e2e.kit import Place, Running
+from tests.e2e.kit import Place, Running, resting
 from tests.programs.variants import write_numbers
 from tests.waiting import until
 
@@ -58,8 +58,7 @@ async def test_a_live_swarm_is_seen_and_paused_by_keyboard_alone(nodes: Place, t
     pause = window.find("#pause")
     window.run("arguments[0].focus()", pause)
     pause.send_keys(Keys.ENTER)
-    await first.until(lambda status: bool(status["paused"]) and not status["current"])
-    done = first.status()["experiments"]["own"]
+    done = (await first.until(resting))["experiments"]["own"]
     await second.until(lambda status: status["experiments"]["own"] >= done // 2 + 3)
     assert first.status()["experiments"]["own"] == done
     await until(lambda: pause.text == "Resume", SECONDS)
@@ -87,6 +86,7 @@ async def test_the_founder_approves_and_vetoes_on_the_page(nodes: Place, tmp_pat
     await first.until(lambda status: not status["current"])
     for button, accepted in (("Approve", 1), ("Veto", 0)):
         if button == "Approve":
+            await until(lambda: window.all("#awaiting a") != [], SECONDS)
             window.click(lambda: window.find("#awaiting a"))
         await until(lambda: window.all("#experiment button") != [], SECONDS)
         window.click(partial(the_one, window, "#experiment button", button))

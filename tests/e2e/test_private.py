@@ -7,6 +7,7 @@ from tests.e2e.kit import Place, Running
 from tests.e2e.test_bad_input import FAST, refused
 from tests.e2e.test_swarm_of_processes import finished
 from tests.programs.variants import NUMBERS
+from tests.waiting import until
 
 #: What a user is promised is ten; a process takes its time to begin, on a machine busy with other tests.
 SECONDS = 10.0 + 20.0
@@ -27,9 +28,9 @@ async def test_who_has_the_key_is_in_and_nobody_else(nodes: Place) -> None:
     assert lines(first, f"join with: waggle join {first.address} --swarm-key {key}")
     second = await nodes.start("second", first.address, "--yes", "--max-experiments", "3", "--swarm-key", key,
                                command="join").up()  # fmt: skip
-    held = first.status()["records"]
-    await second.until(lambda status: status["records"] >= held and first.said("peer_id") in status["peers"])
-    assert {row["record_id"] for row in first.ledger()} <= {row["record_id"] for row in second.ledger()}
+    await second.until(lambda status: first.said("peer_id") in status["peers"])
+    held = {row["record_id"] for row in first.ledger()}
+    await until(lambda: held <= {row["record_id"] for row in second.ledger()}, 60.0)
 
     begun = time.monotonic()
     join = ("join", first.address, "--yes", "--home", "third", *FAST)
@@ -54,7 +55,7 @@ async def test_who_is_allowed_is_in_and_nobody_else(nodes: Place) -> None:
     known = friend.said("peer_id")
     assert friend.stop() == 0
     first = await nodes.start("first", *START, "--allow", known).up()
-    assert lines(first, f"lets in:   {known}")
+    await until(lambda: lines(first, f"lets in:   {known}") != [], SECONDS)
     join = ("join", first.address, "--yes", "--home", "stranger", *FAST)
     assert "it may let in only the peers that it was told of with --allow" in refused(nodes, *join)
     assert len(lines(first, "was refused: it is not among the peers that are allowed here")) == 1

@@ -6,6 +6,7 @@ import pytest
 
 from tests.e2e.kit import Place
 from tests.programs.variants import write_numbers
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +17,8 @@ async def test_a_node_that_has_done_enough_reports_and_goes_on_serving(nodes: Pl
     program = write_numbers(tmp_path / "program", seconds=1, extra="[stop]\nexperiments = 6\n\n")
     node = await nodes.start("home", "--program", str(program), "--no-mdns").up()
     report = node.home / "report"
-    status = await node.until(lambda status: bool(status["stopped"]) and (report / "summary.txt").exists())
+    status = await node.until(lambda status: bool(status["stopped"]))
+    await until(lambda: f"report:    {report}\n" in node.log.read_text(), 60.0)
     assert status["experiments"]["own"] == 6
     assert 0.0 <= sum(status["idle"].values()) < 1.0
     assert node.status()["running"]

@@ -7,7 +7,7 @@ import pytest
 
 from node.home import Home
 from node.journal import Journal
-from tests.e2e.kit import Json, Place, Running
+from tests.e2e.kit import Json, Place, Running, resting
 from tests.gossip.nodes import free_port
 from tests.programs.variants import NUMBERS
 from tests.waiting import until
@@ -50,7 +50,8 @@ async def test_two_nodes_by_an_address_alone(nodes: Place) -> None:
     await first.until(lambda _: builds_on_others(first) or builds_on_others(second))
     for node in (first, second):
         nodes.waggle("pause", "--home", str(node.home))
-        await node.until(lambda status: status["paused"] and not status["current"])
+    for node in (first, second):
+        await node.until(resting)
     await first.until(lambda _: agree(first, second))
     assert {row["record_id"] for row in first.ledger()} == {row["record_id"] for row in second.ledger()}
     status = await second.until(lambda status: second.best_in_git() == incumbent(status))
@@ -143,7 +144,8 @@ async def test_a_node_that_only_dials_out_takes_full_part(nodes: Place) -> None:
 
 
 async def test_a_restart_is_at_the_address_that_peers_know(nodes: Place) -> None:
-    first = await nodes.start("first", "--program", str(NUMBERS), "--max-experiments", "1").up()
+    where = ("--listen", f"/ip4/127.0.0.1/tcp/{free_port()}")
+    first = await nodes.start("first", "--program", str(NUMBERS), "--max-experiments", "1", *where, listen=False).up()
     address = first.address
     assert first.stop() == 0
     again = await nodes.start("first", listen=False).up()
@@ -151,6 +153,7 @@ async def test_a_restart_is_at_the_address_that_peers_know(nodes: Place) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_lm_mini_in_two_processes(nodes: Place) -> None:
     """The main job on real input: a language model trained by both, one result of each, one ledger. The second may run
     genesis too, or an edit of it.
@@ -158,7 +161,7 @@ async def test_lm_mini_in_two_processes(nodes: Place) -> None:
     first = await nodes.start("first", "--program", "lm-mini", "--max-experiments", "1").up()
     second = await nodes.start("second", first.address, "--max-experiments", "1", command="join").up()
     for node in (first, second):
-        await node.until(finished, 200.0)
+        await node.until(finished, 250.0)
     await first.until(lambda _: agree(first, second))
     assert second.status()["program"] == "lm-mini"
     status = first.status()

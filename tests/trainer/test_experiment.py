@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,7 +231,7 @@ async def test_a_start_takes_no_longer_than_its_cap(run: Run) -> None:
 
 @pytest.mark.parametrize(("script", "words"), TIMEOUTS, ids=["training", "examining"])
 async def test_timed_out(run: Run, script: str, words: str) -> None:
-    outcome = await run(script, caps=BRIEF)
+    outcome = await run(script, caps=replace(BRIEF, startup=60.0))
     assert outcome.status is Status.TIMED_OUT
     assert words in outcome.failure
 
@@ -426,7 +427,7 @@ def answer(trained, question):
     {line}
     time.sleep(30)
 """
-    outcome = await run(script, caps=Caps(exam=3.0, grace=0.5, wall=20.0))
+    outcome = await run(script, caps=Caps(exam=3.0 if status is Status.TIMED_OUT else 60.0, grace=0.5, wall=20.0))
     assert outcome.status is status, outcome
     assert words in outcome.failure
     assert "\n" not in outcome.failure

@@ -125,7 +125,7 @@ async def test_one_that_died_is_not_used(tmp_path: Path) -> None:
 
 async def test_one_that_does_more_than_wait_is_ended(tmp_path: Path) -> None:
     program = script_program(tmp_path / "program", files={"runner.py": BUSY_RUNNER})
-    made = trainer(tmp_path, program, caps=Caps(startup=1.0))
+    made = trainer(tmp_path, program, caps=Caps(startup=5.0))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.keep_warm)
         await warm(made)

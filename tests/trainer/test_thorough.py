@@ -160,7 +160,8 @@ COPIES = {
 
 @pytest.mark.parametrize(("line", "status", "words"), COPIES.values(), ids=COPIES)
 async def test_a_copy(run: Run, line: str, status: Status | None, words: str) -> None:
-    outcome = await run(COPY + line, Caps(startup=60.0, exam=4.0, grace=0.5, wall=20.0))
+    exam = 4.0 if status is Status.TIMED_OUT else 60.0
+    outcome = await run(COPY + line, Caps(startup=60.0, exam=exam, grace=0.5, wall=20.0))
     assert outcome.status is (status or Status.SCORED), outcome
     assert words in outcome.failure
     assert (outcome.metric is None) == (status is not None)
