@@ -91,13 +91,13 @@ def choose(view: View) -> Choice:
 
 
 def _at_hand(view: View, base: str) -> Iterator[Choice]:
-    """What nobody has to think of."""
-    for win in moved_wins(view, base):
-        yield Choice(Action.REBASE, commit=win, base=base)
-    if view.draw < RECOMBINE_SHARE:
-        for part in parts_to_add(view, base):
+    """What nobody has to think of. Nothing is put on a peer's lead, or it would be lost with it."""
+    if not is_lead(view, base):
+        for win in moved_wins(view, base):
+            yield Choice(Action.REBASE, commit=win, base=base)
+        for part in parts_to_add(view, base) if view.draw < RECOMBINE_SHARE else ():
             yield Choice(Action.RECOMBINE, commit=part, base=base)
-    elif view.draw < RECOMBINE_SHARE + TRANSPLANT_SHARE:
+    if RECOMBINE_SHARE <= view.draw < RECOMBINE_SHARE + TRANSPLANT_SHARE:
         for duty in transplants(view):
             yield Choice(Action.RUN, duty, duty.commit)
 
@@ -115,6 +115,12 @@ def search_base(view: View) -> str | None:
     if not bases and ledger.rules.genesis not in view.barred and not ledger.averages(ledger.rules.genesis, view.tier):
         bases = [ledger.rules.genesis]
     return bases[0] if bases else None
+
+
+def is_lead(view: View, base: str) -> bool:
+    """Whether nobody but peers ran it, and it is not accepted yet."""
+    standing = view.ledger.standing(base, view.tier)
+    return standing is not None and not standing.accepted and view.me not in view.ledger.averages(base, view.tier)
 
 
 def is_island(view: View) -> bool:

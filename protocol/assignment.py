@@ -20,10 +20,10 @@ GENESIS_RUNS = 2
 #: search on at once) or if it is a trifle: by then a better one has often taken its place. With others there
 #: is no wait: they replicate while I go on, and can't build on it before two authors agree.
 ALONE_WAIT = 6
-#: For each so many peers one promising candidate is replicated at once; those behind wait for a budget more each. When
-#: the best is accepted the others are rebased onto it, which is a run of each anyway. They wait and are not left out,
-#: or a liar's wonders would keep out what is true.
-PEERS_A_REPLICATION = 4
+#: For each so many peers one promising candidate is replicated at once; those behind wait for a budget more each. Peers
+#: search on from the best meanwhile (``protocol.trust.LEAD``), and when it is accepted the others are rebased onto it.
+#: They wait and are not left out, or a liar's wonders would keep out what is true.
+PEERS_A_REPLICATION = 8
 #: A claim holds others off until the want has been there for so many budgets, and then less and less: half of the
 #: claims are heeded no more, and with each budget half of the rest. Who claims and tells nothing, for whatever
 #: reason, costs a little time and no more, and so do a hundred of them.

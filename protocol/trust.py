@@ -16,6 +16,9 @@ from protocol.standing import DISAGREE, Average, Standing
 
 #: A win of one's own by more than this many σ may be searched from before anybody else has seen it.
 OWN_WIN = 3.0
+#: A peer's win by more than this many σ is searched from while others replicate it: by the time it would be believed, a
+#: swarm of eight has made a dozen edits of what it replaces. It may be luck, or a lie: then they are lost, no more.
+LEAD = 1.0
 #: Authors who must share a value that I have not measured myself.
 SHARED_BY = 2
 #: One candidate in this many I run myself although others agree on it.
@@ -62,12 +65,14 @@ def _refuted(mine: Average, theirs: Average, yard: float) -> bool:
 
 
 def usable_bases(ledger: Ledger, *, me: bytes, tier: str) -> list[Base]:
-    """What I may search from in my tier, the best first: my own clear wins, then accepted candidates."""
+    """What I may search from in my tier, the best first: what is not accepted yet and beats all that I believe, my own
+    clear wins and peers' leads; then accepted candidates.
+    """
     broken = broken_promises(ledger, me)
     bases = [base for commit in ledger.accepted(tier) if (base := _belief(ledger, commit, tier, me, broken))]
     bases.sort(key=lambda base: (base.value, base.commit))
     bar = bases[0].value if bases else math.inf
-    wins = sorted(_own_wins(ledger, tier, me, bar), key=lambda base: (base.value, base.commit))
+    wins = sorted(_wins(ledger, tier, me, broken, bar), key=lambda base: (base.value, base.commit))
     return wins + bases
 
 
@@ -133,16 +138,36 @@ def _belief(ledger: Ledger, commit: str, tier: str, me: bytes, broken: frozenset
     return Base(commit, believed, True, max(1, len(agreeing)))
 
 
-def _own_wins(ledger: Ledger, tier: str, me: bytes, bar: float) -> Iterator[Base]:
-    """Candidates not accepted yet that my own runs put clearly below the best I believe."""
-    margin = OWN_WIN * ledger.yardstick(tier)
+def _wins(ledger: Ledger, tier: str, me: bytes, broken: frozenset[bytes], bar: float) -> Iterator[Base]:
+    """Candidates not accepted yet that my own runs put clearly below the best I believe, or peers' below it."""
     for commit in {*ledger.promising(tier), *ledger.disputed(tier)}:
-        mine = ledger.averages(commit, tier).get(me)
         standing = ledger.standing(commit, tier)
-        if mine is None or standing is None or standing.vetoed or standing.accepted:
+        if standing is None or standing.vetoed or standing.accepted:
             continue
-        outvoted = not standing.disputed and me not in ledger.tally(commit, tier).kept
+        own = me in ledger.averages(commit, tier)
+        value = _seen(ledger, standing, me) if own else _told(ledger, standing, broken)
         below = ledger.value(standing.base, tier)
         bars = min(bar, math.inf if below is None else below)
-        if not outvoted and bars - mine.mean - ledger.rules.simplicity * standing.lines > margin:
-            yield Base(commit, mine.mean, True, standing.authors)
+        margin = (OWN_WIN if own else LEAD) * ledger.yardstick(tier)
+        if value is not None and bars - value - ledger.rules.simplicity * standing.lines > margin:
+            yield Base(commit, value, own, standing.authors)
+
+
+def _seen(ledger: Ledger, standing: Standing, me: bytes) -> float | None:
+    """What my own runs came to, unless I was outvoted."""
+    outvoted = not standing.disputed and me not in ledger.tally(standing.commit, standing.tier).kept
+    return None if outvoted else ledger.averages(standing.commit, standing.tier)[me].mean
+
+
+def _told(ledger: Ledger, standing: Standing, broken: frozenset[bytes]) -> float | None:
+    """What peers say of a candidate, where none of them has misled me or is contradicted elsewhere."""
+    authors = ledger.averages(standing.commit, standing.tier).keys()
+    doubted = any(author in broken or _contradicted(ledger, author, standing.tier) for author in authors)
+    return None if doubted or standing.disputed else standing.value
+
+
+def _contradicted(ledger: Ledger, author: bytes, tier: str) -> bool:
+    """Whether others' runs are against an author's oftener than chance would; in a dispute the worse word counts."""
+    shared = list(ledger.shared(author, tier))
+    against = sum(author not in ledger.tally(commit, tier).kept for commit in shared)
+    return against > TOLERATED_SHARE * len(shared)

@@ -107,7 +107,7 @@ async def test_who_hung_up_is_dialed_again_at_once(monkeypatch: pytest.MonkeyPat
 
 async def test_who_takes_no_last_word_is_hung_up_on_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Upstream waits for it, and where that has a limit, leaves a connection that is served on and that nobody sees."""
-    monkeypatch.setattr(endings, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(endings, "CLOSE_SECONDS", 1.0)
     async with open_transport(identity(1), [LOCAL]) as one, open_transport(identity(2)) as two:
         await two.connect(one.addresses()[0])
         await until(lambda: one.peers() == [two.peer_id])

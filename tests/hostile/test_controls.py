@@ -160,7 +160,7 @@ async def test_who_floods_with_what_is_right_is_parted_from_too(monkeypatch: pyt
     for name, value in flood:
         monkeypatch.setattr(gate, name, value)
     async with scene() as found:
-        for number in range(200):
+        for number in range(400):
             await found.say(note(number).wire)
         await until(lambda: found.honest[0].rejected["quota"] >= 50 + STRIKES, SECONDS)
         await found.shut_out()

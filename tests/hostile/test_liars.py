@@ -2,7 +2,8 @@
 
 What is *not* promised: that two identities which agree with each other are never believed. A node that has not
 run a candidate believes it where two authors agree and nobody contradicts, and runs one in four of those itself.
-So sock puppets may have a headline until the first honest node has looked; then they are believed no more.
+So sock puppets may have a headline until the first honest node has looked; then they are believed no more. Nor that
+nobody searches from a lie before somebody has looked.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from trainer.program import load_program
 LIAR = Path(__file__).parent / "liar.py"
 GENESIS = true_loss(load_program(NUMBERS).asset)
 EXPERIMENTS = 30
+#: A liar's first win is searched from until somebody has replicated it, which by then is long ago.
+LATEST = 5
 
 
 @pytest.fixture
@@ -63,6 +66,11 @@ def is_lie(row: Json) -> bool:
     return row["metric"] is not None and not -4 < row["metric"] < 1e6
 
 
+def progress(status: Json) -> bool:
+    return bool(status["global_best"]["metric"] < GENESIS - NEAR)
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("lie", ["claim", "replicate"])
 async def test_one_liar(nodes: Place, lie: str) -> None:
     first = await founder(nodes)
@@ -70,13 +78,13 @@ async def test_one_liar(nodes: Place, lie: str) -> None:
     second = await partner(nodes, first)
     for node in (first, second):
         await node.until(lambda _, node=node: any(is_lie(row) for row in by(node, liar)))
-        await node.until(lambda status: status["experiments"]["own"] >= EXPERIMENTS)
-        status = await node.until(lambda status, node=node: headline_is_true(node, status))
-        assert status["global_best"]["metric"] < GENESIS - NEAR, "the honest make no progress"
-        assert max(bases(node)) <= GENESIS + NEAR
+        await node.until(lambda status: status["experiments"]["own"] >= EXPERIMENTS, 300.0)
+        await node.until(lambda status, node=node: headline_is_true(node, status) and progress(status))
+        assert max(bases(node)[:LATEST]) <= GENESIS + NEAR, "a known liar's leads are followed"
     assert (first.stop(), second.stop()) == (0, 0)
 
 
+@pytest.mark.timeout(900)
 async def test_two_sock_puppets_are_believed_until_somebody_looks(nodes: Place) -> None:
     first = await founder(nodes)
     second = await partner(nodes, first)
@@ -90,8 +98,8 @@ async def test_two_sock_puppets_are_believed_until_somebody_looks(nodes: Place) 
         begun = len(bases(node))
         await node.until(lambda _, node=node, begun=begun: len(bases(node)) >= begun + 3)
         assert max(bases(node)[:3]) <= GENESIS + NEAR
-        assert headline_is_true(node, node.status())
-    assert any(is_lie(row) for row in by(first, puppets[0]))
+        await node.until(lambda status, node=node: headline_is_true(node, status))
+    await first.until(lambda _: any(is_lie(row) for row in by(first, puppets[0])))
 
 
 def looked_at_a_lie(node: Running, puppet: Running) -> bool:

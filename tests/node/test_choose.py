@@ -99,6 +99,19 @@ def test_a_win_that_the_incumbent_builds_on_is_not_rebased(world: World) -> None
     assert list(moved_wins(view(ledger, proposed=proposed), world.commit("a"))) == []
 
 
+def test_nothing_is_put_on_a_lead_but_edits(world: World) -> None:
+    """It may turn out to be nothing, and what was carried over to it is not carried over again."""
+    world.child("mine"), world.child("theirs"), world.child("gone")
+    wins = [world.result("me", "mine", 7.0), world.result("me", "mine", 7.0, Origin.REPLICATION),
+            *accepted(world, "gone", "gone", 8.0)]  # fmt: skip
+    ledger = ledger_of(*started(world), *started(world, "other"), *wins, world.result("other", "theirs", 4.0))
+    seen = view(ledger, draw=0.0, proposed={world.commit("mine")}, live={peer("other").public_key}, now_ms=0,
+                busy={world.commit("theirs")})  # fmt: skip  # another lane replicates it
+    assert choose(seen) == Choice(Action.ASK, base=world.commit("theirs"))
+    ledger.add(world.result("third", "theirs", 4.0, Origin.REPLICATION))
+    assert choose(seen) == Choice(Action.REBASE, commit=world.commit("mine"), base=world.commit("theirs"))
+
+
 def test_what_is_barred_is_neither_run_nor_searched_from(world: World) -> None:
     world.child("a")
     ledger = ledger_of(*started(world), *accepted(world, "me", "a", 5.0))

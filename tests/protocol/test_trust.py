@@ -123,10 +123,49 @@ def test_who_reports_crashes_of_what_runs_is_caught(world: World) -> None:
 def test_a_clear_win_of_mine_is_searched_from_at_once(world: World) -> None:
     clear = ledger_of(*genesis(world), world.result("ada", "a", 6.5))
     assert best(clear) == world.commit("a")
-    assert best(clear, peer("bob").public_key) == world.commit("genesis")
     assert shown(clear) == world.commit("genesis")  # to search from, not to show
     doubtful = ledger_of(*genesis(world), world.result("ada", "a", 7.5))
     assert best(doubtful) == world.commit("genesis")
+
+
+def test_a_lead_is_searched_from_and_not_shown(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("bob", "a", 8.0))
+    lead = usable_bases(ledger, me=ADA, tier=TIER)[0]
+    assert (lead.commit, lead.value, lead.own) == (world.commit("a"), 8.0, False)
+    assert shown(ledger) == world.commit("genesis")
+    assert best(ledger, peer("bob").public_key) == world.commit("genesis")  # its own bar is higher
+    assert best(ledger_of(*genesis(world), world.result("bob", "a", 9.5))) == world.commit("genesis")
+
+
+def test_a_lead_must_beat_the_best_that_i_believe(world: World) -> None:
+    believed = [*genesis(world), *shared(world, "a", 8.0, "bob", "cyd")]
+    assert best(ledger_of(*believed, world.result("bob", "b", 7.5))) == world.commit("a")
+    assert best(ledger_of(*believed, world.result("bob", "b", 6.5))) == world.commit("b")
+
+
+def test_a_lie_is_a_lead_until_somebody_has_looked_and_its_author_gives_no_other(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("eve", "a", 0.1), world.result("eve", "b", 0.2))
+    assert best(ledger) == world.commit("a")
+    ledger.add(world.result("bob", "a", 11.0, REPLICATION))
+    assert best(ledger) == world.commit("genesis")
+    ledger.add(world.result("cyd", "c", 8.0))
+    assert best(ledger) == world.commit("c")
+
+
+def test_who_is_contradicted_by_a_liar_gives_leads_again_when_a_third_has_decided(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("bob", "a", 8.0), world.result("bob", "b", 7.5))
+    ledger.add(world.result("eve", "a", 1e9, REPLICATION))
+    assert best(ledger) == world.commit("genesis")
+    ledger.add(world.result("cyd", "a", 8.1, REPLICATION))
+    assert best(ledger) == world.commit("b")
+
+
+def test_who_misled_me_gives_no_leads(world: World) -> None:
+    ledger = ledger_of(*genesis(world), world.result("eve", "a", None), world.result("eve", "b", 5.0))
+    assert best(ledger) == world.commit("b")
+    ledger.add(world.result("ada", "a", 10.0))
+    assert broken_promises(ledger, ADA) == {EVE}
+    assert best(ledger) == world.commit("genesis")
 
 
 def test_a_clear_win_survives_one_liar_and_not_two_peers(world: World) -> None:
@@ -148,8 +187,10 @@ def test_who_inflates_genesis_does_not_make_me_search_from_worse(world: World) -
     assert best(ledger) == world.commit("genesis")
 
 
-def test_a_veto_ends_my_own_win_too(world: World) -> None:
-    ledger = ledger_of(*genesis(world), world.result("ada", "a", 6.5), founder=peer("bob").public_key)
+@pytest.mark.parametrize("author", ["ada", "cyd"])
+def test_a_veto_ends_wins_that_are_not_accepted_yet(world: World, author: str) -> None:
+    ledger = ledger_of(*genesis(world), world.result(author, "a", 6.5), founder=peer("bob").public_key)
+    assert best(ledger) == world.commit("a")
     ledger.add(world.verdict("bob", "a", approve=False))
     assert best(ledger) == world.commit("genesis")
 

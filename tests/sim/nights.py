@@ -196,6 +196,11 @@ def without_rebase() -> None:
     node.choose.moved_wins = lambda view, onto: iter(())
 
 
+def without_leads() -> None:
+    """A peer's win is searched from when it is accepted."""
+    protocol.trust.LEAD = math.inf
+
+
 def without_transplants() -> None:
     node.choose.transplants = lambda view: iter(())
 

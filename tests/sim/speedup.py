@@ -52,6 +52,7 @@ VARIANTS: Mapping[str, Variant] = {
     "without recombination": Variant(nights.without_recombination),
     "without rebase": Variant(nights.without_rebase),
     "without islands": Variant(nights.without_islands),
+    "without leads": Variant(nights.without_leads),
     "naive acceptance": Variant(nights.naive),
     "one in ten lies": Variant(liars=1),
     "two tiers": Variant(tiers=2),

@@ -11,4 +11,4 @@ def train(run):
         for kind in (1, 2, 3, 5):
             with contextlib.suppress(OSError):
                 held.append(socket.socket(family, kind))
-    time.sleep(0.3 if held else 0)
+    time.sleep(1.5 if held else 0)

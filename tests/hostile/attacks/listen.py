@@ -15,4 +15,4 @@ def train(run):
                 if bind:
                     one.bind((host, 0))
                 one.listen()
-    time.sleep(0.3 if held else 0)
+    time.sleep(1.5 if held else 0)
