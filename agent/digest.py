@@ -94,7 +94,7 @@ def _sections(context: Context) -> Iterator[tuple[str, Iterable[str]]]:
     yield "Where we are", [
         f"Base {context.base[:SHORT]}: {context.metric.name} {value}{unit}, {goal} is better{noise}."
     ]
-    yield "How we came here (accepted steps, oldest first)", _rows(context, line[-MOST_STEPS:])
+    yield "How we came here (steps, oldest first)", _rows(context, line[-MOST_STEPS:])
     yield "Tried on this base (latest first)", _rows(context, around[::-1][:MOST_AROUND])
     yield "Being run now, by peers or here (and what differs from the base)", _running(context)
     yield "What was learnt", _insights(context.insights[:MOST_INSIGHTS])

@@ -205,6 +205,9 @@ class Loop:
     async def _try(self, idea: Idea, base: str) -> None:
         """Run an idea, first carried over where the base has moved since it was thought of; else drop it."""
         asset, outcome = await self._fit(idea, base)
+        if outcome == "unavailable" and idea.base != base:  # an idea is not lost with a lead that nobody can have
+            base = idea.base
+            asset, outcome = await self._fit(idea, base)
         self._parts.meters.idea(outcome)
         if asset is None:
             log.info("an idea on %s is dropped (%s): %s", idea.base[:12], outcome, idea.edit.summary)

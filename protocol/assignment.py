@@ -18,7 +18,7 @@ from protocol.trust import OWN_WIN, broken_promises, unchecked
 GENESIS_RUNS = 2
 #: Alone, a candidate waits for so many budgets before I replicate it if I need not (a clear win, from which I
 #: search on at once) or if it is a trifle: by then a better one has often taken its place. With others there
-#: is no wait: they replicate while I go on, and can't build on it before two authors agree.
+#: is no wait: they replicate while I go on, and believe nothing before two authors agree.
 ALONE_WAIT = 6
 #: For each so many peers one promising candidate is replicated at once; those behind wait for a budget more each. Peers
 #: search on from the best meanwhile (``protocol.trust.LEAD``), and when it is accepted the others are rebased onto it.

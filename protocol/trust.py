@@ -64,15 +64,15 @@ def _refuted(mine: Average, theirs: Average, yard: float) -> bool:
     return abs(mine.mean - theirs.mean) > DISAGREE * error
 
 
-def usable_bases(ledger: Ledger, *, me: bytes, tier: str) -> list[Base]:
+def usable_bases(ledger: Ledger, *, me: bytes, tier: str, since_ms: int = 0) -> list[Base]:
     """What I may search from in my tier, the best first: what is not accepted yet and beats all that I believe, my own
-    clear wins and peers' leads; then accepted candidates.
+    clear wins and peers' leads; then accepted candidates. A lead that was told before ``since_ms`` is none any more.
     """
     broken = broken_promises(ledger, me)
     bases = [base for commit in ledger.accepted(tier) if (base := _belief(ledger, commit, tier, me, broken))]
     bases.sort(key=lambda base: (base.value, base.commit))
     bar = bases[0].value if bases else math.inf
-    wins = sorted(_wins(ledger, tier, me, broken, bar), key=lambda base: (base.value, base.commit))
+    wins = sorted(_wins(ledger, tier, me, broken, bar, since_ms), key=lambda base: (base.value, base.commit))
     return wins + bases
 
 
@@ -138,18 +138,24 @@ def _belief(ledger: Ledger, commit: str, tier: str, me: bytes, broken: frozenset
     return Base(commit, believed, True, max(1, len(agreeing)))
 
 
-def _wins(ledger: Ledger, tier: str, me: bytes, broken: frozenset[bytes], bar: float) -> Iterator[Base]:
-    """Candidates not accepted yet that my own runs put clearly below the best I believe, or peers' below it."""
+def _wins(
+    ledger: Ledger, tier: str, me: bytes, broken: frozenset[bytes], bar: float, since_ms: int
+) -> Iterator[Base]:
+    """Candidates not accepted yet that my own runs put clearly below the best I believe, or leads."""
+    doubted: dict[bytes, bool] = {}
     for commit in {*ledger.promising(tier), *ledger.disputed(tier)}:
         standing = ledger.standing(commit, tier)
         if standing is None or standing.vetoed or standing.accepted:
             continue
         own = me in ledger.averages(commit, tier)
-        value = _seen(ledger, standing, me) if own else _told(ledger, standing, broken)
+        value = _seen(ledger, standing, me) if own else _told(ledger, standing)
         below = ledger.value(standing.base, tier)
         bars = min(bar, math.inf if below is None else below)
+        lines = standing.lines if own else max(0, standing.lines)  # how many fewer is a peer's bare word
         margin = (OWN_WIN if own else LEAD) * ledger.yardstick(tier)
-        if value is not None and bars - value - ledger.rules.simplicity * standing.lines > margin:
+        if value is None or bars - value - ledger.rules.simplicity * lines <= margin:
+            continue
+        if own or _followed(ledger, standing, broken, doubted, since_ms):
             yield Base(commit, value, own, standing.authors)
 
 
@@ -159,15 +165,39 @@ def _seen(ledger: Ledger, standing: Standing, me: bytes) -> float | None:
     return None if outvoted else ledger.averages(standing.commit, standing.tier)[me].mean
 
 
-def _told(ledger: Ledger, standing: Standing, broken: frozenset[bytes]) -> float | None:
-    """What peers say of a candidate, where none of them has misled me or is contradicted elsewhere."""
-    authors = ledger.averages(standing.commit, standing.tier).keys()
-    doubted = any(author in broken or _contradicted(ledger, author, standing.tier) for author in authors)
-    return None if doubted or standing.disputed else standing.value
+def _told(ledger: Ledger, standing: Standing) -> float | None:
+    """What peers say of a candidate that waits for nothing but replications."""
+    waits = standing.runs < ledger.rules.replications and not ledger.rules.review
+    return standing.value if waits and not standing.disputed else None
 
 
-def _contradicted(ledger: Ledger, author: bytes, tier: str) -> bool:
-    """Whether others' runs are against an author's oftener than chance would; in a dispute the worse word counts."""
-    shared = list(ledger.shared(author, tier))
-    against = sum(author not in ledger.tally(commit, tier).kept for commit in shared)
-    return against > TOLERATED_SHARE * len(shared)
+def _followed(
+    ledger: Ledger, standing: Standing, broken: frozenset[bytes], doubted: dict[bytes, bool], since_ms: int
+) -> bool:
+    """Whether a lead is new, and nobody who tells of it has misled me or is contradicted; ``doubted`` is filled in."""
+    commit, tier = standing.commit, standing.tier
+    authors = ledger.averages(commit, tier).keys()
+    for author in authors - doubted.keys():
+        doubted[author] = author in broken or _contradicted(ledger, author, tier, broken)
+    first_ms = min(run.result.created_ms for run in ledger.runs(commit, tier))
+    return first_ms >= since_ms and not any(doubted[author] for author in authors)
+
+
+def _contradicted(ledger: Ledger, author: bytes, tier: str, broken: frozenset[bytes]) -> bool:
+    """Whether others' runs are against wins that an author was the first to tell, oftener than chance would.
+
+    Others' wins that it ran again speak for nobody: a figure is easily copied. In a dispute the worse word counts,
+    where it matters, so that a third decides it; and who misled me contradicts nobody.
+    """
+    wins = against = 0
+    best = ledger.incumbent(tier)
+    for commit in ledger.shared(author, tier):
+        first, standing = ledger.told(commit), ledger.standing(commit, tier)
+        kept = ledger.tally(commit, tier).kept
+        if first is None or first.author != author or standing is None or kept <= broken:
+            continue
+        below = best.value if best is not None and standing.disputed else ledger.value(standing.base, tier)
+        if below is not None and ledger.averages(commit, tier)[author].mean < below:
+            wins += 1
+            against += author not in kept
+    return against > TOLERATED_SHARE * wins

@@ -160,6 +160,44 @@ def test_who_is_contradicted_by_a_liar_gives_leads_again_when_a_third_has_decide
     assert best(ledger) == world.commit("b")
 
 
+def test_who_agrees_with_others_has_not_kept_a_word_of_its_own(world: World) -> None:
+    """Else reputation could be bought by copying figures."""
+    copies = [record for name in "cdefgh" for author in ("bob", "eve") for record in shared(world, name, 9.9, author)]
+    many = [world.child(f"copied {number}") for number in range(20)]
+    copies += [record for name in many for record in [world.result("bob", name, 9.9), *shared(world, name, 9.9, "eve")]]
+    lie = [world.result("eve", "a", 0.1), world.result("cyd", "a", 11.0, REPLICATION), world.result("eve", "b", 0.2)]
+    assert best(ledger_of(*genesis(world), *copies, *lie)) not in (world.commit("a"), world.commit("b"))
+
+
+def test_quarrels_that_nobody_decides_cost_no_honest_author_its_leads(world: World) -> None:
+    """bob's loser and his win that a better one has overtaken: eve says that neither is so."""
+    told = [world.result("bob", "a", 12.0), world.result("bob", "b", 9.0)]
+    overtaken = [*told, *shared(world, "c", 8.0, "cyd", "dan"), world.result("bob", "d", 6.0)]
+    ledger = ledger_of(*genesis(world), *overtaken)
+    assert best(ledger) == world.commit("d")
+    for name in "ab":
+        ledger.add(world.result("eve", name, 1e9, REPLICATION))
+    assert best(ledger) == world.commit("d")
+
+
+def test_lines_that_a_peer_says_it_removed_make_no_lead(world: World) -> None:
+    much = world.result("eve", "a", 10.0, lines=-100_000)
+    assert best(ledger_of(*genesis(world), much, simplicity=0.0005)) == world.commit("genesis")
+    dear = world.result("eve", "a", 8.0, lines=100_000)
+    assert best(ledger_of(*genesis(world), dear, simplicity=0.0005)) == world.commit("genesis")
+
+
+def test_a_lead_waits_for_replications_alone_and_not_for_ever(world: World) -> None:
+    lead = world.result("bob", "a", 8.0, at_ms=1000)
+    ledger = ledger_of(*genesis(world), lead)
+    for since_ms, base in ((1000, "a"), (1001, "genesis")):
+        assert usable_bases(ledger, me=ADA, tier=TIER, since_ms=since_ms)[0].commit == world.commit(base)
+    ledger.add(world.result("bob", "a", 8.0, REPLICATION, 5, at_ms=5000))  # beyond a gap: it does not count
+    assert usable_bases(ledger, me=ADA, tier=TIER, since_ms=1001)[0].commit == world.commit("genesis")
+    reviewed = ledger_of(*genesis(world), lead, founder=peer("bob").public_key, review=True)
+    assert best(reviewed) == world.commit("genesis")
+
+
 def test_who_misled_me_gives_no_leads(world: World) -> None:
     ledger = ledger_of(*genesis(world), world.result("eve", "a", None), world.result("eve", "b", 5.0))
     assert best(ledger) == world.commit("b")

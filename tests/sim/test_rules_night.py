@@ -5,8 +5,11 @@ Bounds are the goals themselves; the number of nights is chosen so that the meas
 standard errors. ``python -m tests.sim.rules_night`` prints the whole table.
 """
 
+import math
+
 import pytest
 
+from protocol import trust
 from tests.sim.rules_night import Night, Summary, compare, naive_night, summarise
 
 #: In σ, of the accepted best's claim: the naive rule overstates by 2 σ at the same scale.
@@ -51,6 +54,19 @@ def test_one_liar_in_ten_neither_leads_astray_nor_stops_the_swarm() -> None:
     assert abs(lied.claimed - lied.true) < OVERSTATEMENT
     assert lied.headline > 0.9 * lied.true
     assert lied.true > 0.6 * clean.true
+
+
+@pytest.mark.parametrize("liars", [0, 1])
+def test_a_swarm_that_follows_leads_comes_further(liars: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it comes beside one that waits until a peer's win is accepted."""
+
+    def eight() -> Summary:
+        return summarise([Night(2.0, seed, nodes=8, liars=liars).run() for seed in range(8)])
+
+    followed = eight()
+    monkeypatch.setattr(trust, "LEAD", math.inf)
+    assert followed.true > 1.05 * eight().true
+    assert abs(followed.claimed - followed.true) < OVERSTATEMENT
 
 
 @pytest.mark.slow
