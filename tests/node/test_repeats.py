@@ -221,7 +221,21 @@ async def test_an_idea_for_a_base_that_nobody_has_is_dropped(
     autojump_clock: MockClock, network: MemoryNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = build(network, 1)
-    await one.node._loop._try(Idea(GENESIS, Edit(b"{}", "empty")), "f" * 40)
+    await one.node._loop._try(Idea("f" * 40, Edit(b"{}", "empty")), "f" * 40)
     assert one.tally.ideas == ["unavailable"]
     assert "no base to edit: ffffffffffff" in caplog.text
     assert edits(one) == []
+
+
+async def test_an_idea_is_not_lost_with_a_base_that_nobody_has(
+    autojump_clock: MockClock, network: MemoryNetwork
+) -> None:
+    """As with a peer's lead whose asset is withheld: it is run on what it was thought out for."""
+    one = build(network, 1)
+    asset = write_tunables(NUMBERS.asset, NUMBERS.spec.asset, WIN)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.node.run)
+        await one.node._loop._try(Idea(GENESIS, Edit(asset, "a win")), "f" * 40)
+        nursery.cancel_scope.cancel()
+    assert one.tally.ideas == ["run"]
+    assert [(edit.parent, edit.summary) for edit in edits(one)] == [(GENESIS, "a win")]
