@@ -23,9 +23,6 @@ RECOMBINE_SHARE, TRANSPLANT_SHARE = 0.25, 0.15
 NEAR_MISS = 1.0
 #: Of other tiers and of near misses, those that are looked at: the best.
 MOST_TRIED = 8
-#: A peer's win is followed for so many budgets from when it was told: it is replicated within two, or something keeps
-#: it from being.
-LEAD_BUDGETS = 4
 #: In a swarm of at least so many, one node in so many searches on from the best that is no part of the incumbent's
 #: lineage: what a greedy search has given up may lead further.
 ISLAND_ONE_IN = 8
@@ -111,8 +108,7 @@ def search_base(view: View) -> str | None:
     While others run genesis for the first time, genesis: what it comes to is soon known, and to wait is to do nothing.
     """
     ledger = view.ledger
-    since_ms = view.now_ms - LEAD_BUDGETS * view.budget_ms
-    usable = usable_bases(ledger, me=view.me, tier=view.tier, since_ms=since_ms)
+    usable = usable_bases(ledger, me=view.me, tier=view.tier, now_ms=view.now_ms, budget_ms=view.budget_ms)
     bases = [base.commit for base in usable if base.commit not in view.barred]
     if bases and is_island(view):
         line = set(ledger.lineage(bases[0]))

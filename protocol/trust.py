@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from protocol.ledger import Ledger
 from protocol.standing import DISAGREE, Average, Standing
@@ -19,6 +20,9 @@ OWN_WIN = 3.0
 #: A peer's win by more than this many σ is searched from while others replicate it: by the time it would be believed, a
 #: swarm of eight has made a dozen edits of what it replaces. It may be luck, or a lie: then they are lost, no more.
 LEAD = 1.0
+#: It is followed for so many budgets from when it was told: it is replicated within two, or something keeps it from
+#: being.
+LEAD_BUDGETS = 4
 #: Authors who must share a value that I have not measured myself.
 SHARED_BY = 2
 #: One candidate in this many I run myself although others agree on it.
@@ -64,15 +68,16 @@ def _refuted(mine: Average, theirs: Average, yard: float) -> bool:
     return abs(mine.mean - theirs.mean) > DISAGREE * error
 
 
-def usable_bases(ledger: Ledger, *, me: bytes, tier: str, since_ms: int = 0) -> list[Base]:
+def usable_bases(ledger: Ledger, *, me: bytes, tier: str, now_ms: int = 0, budget_ms: int = 0) -> list[Base]:
     """What I may search from in my tier, the best first: what is not accepted yet and beats all that I believe, my own
-    clear wins and peers' leads; then accepted candidates. A lead that was told before ``since_ms`` is none any more.
+    clear wins and peers' leads of the last ``LEAD_BUDGETS``; then accepted candidates.
     """
     broken = broken_promises(ledger, me)
     bases = [base for commit in ledger.accepted(tier) if (base := _belief(ledger, commit, tier, me, broken))]
     bases.sort(key=lambda base: (base.value, base.commit))
     bar = bases[0].value if bases else math.inf
-    wins = sorted(_wins(ledger, tier, me, broken, bar, since_ms), key=lambda base: (base.value, base.commit))
+    leads = _leads(ledger, tier, me, bar, broken, now_ms - LEAD_BUDGETS * budget_ms)
+    wins = sorted([*_own_wins(ledger, tier, me, bar), *leads], key=lambda base: (base.value, base.commit))
     return wins + bases
 
 
@@ -138,49 +143,51 @@ def _belief(ledger: Ledger, commit: str, tier: str, me: bytes, broken: frozenset
     return Base(commit, believed, True, max(1, len(agreeing)))
 
 
-def _wins(
-    ledger: Ledger, tier: str, me: bytes, broken: frozenset[bytes], bar: float, since_ms: int
+def _own_wins(ledger: Ledger, tier: str, me: bytes, bar: float) -> Iterator[Base]:
+    """Candidates not accepted yet that my own runs put clearly below the best I believe."""
+    margin = OWN_WIN * ledger.yardstick(tier)
+    for standing in _pending(ledger, tier):
+        mine = ledger.averages(standing.commit, tier).get(me)
+        outvoted = not standing.disputed and me not in ledger.tally(standing.commit, tier).kept
+        if mine is None or outvoted:
+            continue
+        if _advance(ledger, standing, mine.mean, standing.lines, bar) > margin:
+            yield Base(standing.commit, mine.mean, True, standing.authors)
+
+
+def _leads(
+    ledger: Ledger, tier: str, me: bytes, bar: float, broken: frozenset[bytes], since_ms: int
 ) -> Iterator[Base]:
-    """Candidates not accepted yet that my own runs put clearly below the best I believe, or leads."""
-    doubted: dict[bytes, bool] = {}
+    """Peers' wins that wait for nothing but replications, where nobody who tells of them is doubted.
+
+    Of their lines only those added count: how many were removed is a peer's bare word.
+    """
+    doubted = cache(lambda author: author in broken or _contradicted(ledger, author, tier, broken))
+    margin = LEAD * ledger.yardstick(tier)
+    for standing in () if ledger.rules.review else _pending(ledger, tier):
+        commit, authors = standing.commit, ledger.averages(standing.commit, tier).keys()
+        waits = not standing.disputed and standing.runs < ledger.rules.replications
+        if standing.value is None or me in authors or not waits:
+            continue
+        if _advance(ledger, standing, standing.value, max(0, standing.lines), bar) <= margin:
+            continue
+        told_ms = min(run.result.created_ms for run in ledger.runs(commit, tier))
+        if told_ms >= since_ms and not any(map(doubted, authors)):
+            yield Base(commit, standing.value, False, standing.authors)
+
+
+def _pending(ledger: Ledger, tier: str) -> Iterator[Standing]:
+    """What beats its base by somebody's word and is neither accepted nor vetoed."""
     for commit in {*ledger.promising(tier), *ledger.disputed(tier)}:
         standing = ledger.standing(commit, tier)
-        if standing is None or standing.vetoed or standing.accepted:
-            continue
-        own = me in ledger.averages(commit, tier)
-        value = _seen(ledger, standing, me) if own else _told(ledger, standing)
-        below = ledger.value(standing.base, tier)
-        bars = min(bar, math.inf if below is None else below)
-        lines = standing.lines if own else max(0, standing.lines)  # how many fewer is a peer's bare word
-        margin = (OWN_WIN if own else LEAD) * ledger.yardstick(tier)
-        if value is None or bars - value - ledger.rules.simplicity * lines <= margin:
-            continue
-        if own or _followed(ledger, standing, broken, doubted, since_ms):
-            yield Base(commit, value, own, standing.authors)
+        if standing is not None and not standing.vetoed and not standing.accepted:
+            yield standing
 
 
-def _seen(ledger: Ledger, standing: Standing, me: bytes) -> float | None:
-    """What my own runs came to, unless I was outvoted."""
-    outvoted = not standing.disputed and me not in ledger.tally(standing.commit, standing.tier).kept
-    return None if outvoted else ledger.averages(standing.commit, standing.tier)[me].mean
-
-
-def _told(ledger: Ledger, standing: Standing) -> float | None:
-    """What peers say of a candidate that waits for nothing but replications."""
-    waits = standing.runs < ledger.rules.replications and not ledger.rules.review
-    return standing.value if waits and not standing.disputed else None
-
-
-def _followed(
-    ledger: Ledger, standing: Standing, broken: frozenset[bytes], doubted: dict[bytes, bool], since_ms: int
-) -> bool:
-    """Whether a lead is new, and nobody who tells of it has misled me or is contradicted; ``doubted`` is filled in."""
-    commit, tier = standing.commit, standing.tier
-    authors = ledger.averages(commit, tier).keys()
-    for author in authors - doubted.keys():
-        doubted[author] = author in broken or _contradicted(ledger, author, tier, broken)
-    first_ms = min(run.result.created_ms for run in ledger.runs(commit, tier))
-    return first_ms >= since_ms and not any(doubted[author] for author in authors)
+def _advance(ledger: Ledger, standing: Standing, value: float, lines: int, bar: float) -> float:
+    """By how much ``value`` beats the best I believe and its own base, after the price of ``lines``."""
+    below = ledger.value(standing.base, standing.tier)
+    return min(bar, math.inf if below is None else below) - value - ledger.rules.simplicity * lines
 
 
 def _contradicted(ledger: Ledger, author: bytes, tier: str, broken: frozenset[bytes]) -> bool:

@@ -46,8 +46,10 @@ async def test_a_win_travels_and_is_built_on(trainer: Trainer, tmp_path: Path) -
             await finder.parts.transport.connect(other.snapshot().addresses[0])
             genesis = NUMBERS.commits.genesis
             await until(lambda: bool(other.script.bases - {genesis}), SECONDS, other)
+            (win,) = finder.node.records.chronicle.proposed
+            told = other.node.records.ledger  # it is built on before it has been replicated
+            await until(lambda: len({run.author for run in told.runs(win)}) == 2, SECONDS, other)
             nursery.cancel_scope.cancel()
-        (win,) = finder.node.records.chronicle.proposed
         assert other.script.contexts[-1].base == win
         assert other.parts.lineage.asset(win) == finder.parts.lineage.asset(win)
         runs = other.node.records.ledger.runs(win)

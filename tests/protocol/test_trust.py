@@ -5,7 +5,7 @@ import pytest
 from protocol.ledger import Ledger
 from protocol.records import Record
 from protocol.statements import Origin
-from protocol.trust import AUDIT_ONE_IN, audits, broken_promises, headline, unchecked, usable_bases
+from protocol.trust import AUDIT_ONE_IN, LEAD_BUDGETS, audits, broken_promises, headline, unchecked, usable_bases
 from tests.protocol.world import TIER, World, ledger_of, peer
 
 BASELINE, REPLICATION, CONFIRMATION = Origin.BASELINE, Origin.REPLICATION, Origin.CONFIRMATION
@@ -190,10 +190,12 @@ def test_lines_that_a_peer_says_it_removed_make_no_lead(world: World) -> None:
 def test_a_lead_waits_for_replications_alone_and_not_for_ever(world: World) -> None:
     lead = world.result("bob", "a", 8.0, at_ms=1000)
     ledger = ledger_of(*genesis(world), lead)
-    for since_ms, base in ((1000, "a"), (1001, "genesis")):
-        assert usable_bases(ledger, me=ADA, tier=TIER, since_ms=since_ms)[0].commit == world.commit(base)
+    last_ms = 1000 + LEAD_BUDGETS * 50
+    for now_ms, base in ((last_ms, "a"), (last_ms + 1, "genesis")):
+        assert usable_bases(ledger, me=ADA, tier=TIER, now_ms=now_ms, budget_ms=50)[0].commit == world.commit(base)
     ledger.add(world.result("bob", "a", 8.0, REPLICATION, 5, at_ms=5000))  # beyond a gap: it does not count
-    assert usable_bases(ledger, me=ADA, tier=TIER, since_ms=1001)[0].commit == world.commit("genesis")
+    late = usable_bases(ledger, me=ADA, tier=TIER, now_ms=last_ms + 1, budget_ms=50)
+    assert late[0].commit == world.commit("genesis")
     reviewed = ledger_of(*genesis(world), lead, founder=peer("bob").public_key, review=True)
     assert best(reviewed) == world.commit("genesis")
 

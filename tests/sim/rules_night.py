@@ -21,7 +21,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from node.choose import LEAD_BUDGETS
 from protocol.assignment import duties
 from protocol.commits import CommitScheme, blob_id
 from protocol.ledger import Ledger
@@ -114,8 +113,7 @@ class Night:
             self.ledger, me=me, tier=TIER, live=self.peers, claims=claims, now_ms=self.now_ms,
             since_ms=0, budget_ms=BUDGET_MS,
         )  # fmt: skip
-        since_ms = self.now_ms - LEAD_BUDGETS * BUDGET_MS
-        bases = usable_bases(self.ledger, me=me, tier=TIER, since_ms=since_ms)
+        bases = usable_bases(self.ledger, me=me, tier=TIER, now_ms=self.now_ms, budget_ms=BUDGET_MS)
         if mine:
             duty = mine[0]
             candidate = self.ledger.candidate(duty.commit)

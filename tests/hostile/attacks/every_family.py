@@ -4,6 +4,8 @@ import contextlib
 import socket
 import time
 
+from attacks import HELD_SECONDS
+
 
 def train(run):
     held = []
@@ -11,4 +13,4 @@ def train(run):
         for kind in (1, 2, 3, 5):
             with contextlib.suppress(OSError):
                 held.append(socket.socket(family, kind))
-    time.sleep(1.5 if held else 0)
+    time.sleep(HELD_SECONDS if held else 0)

@@ -4,6 +4,8 @@ import contextlib
 import socket
 import time
 
+from attacks import HELD_SECONDS
+
 
 def train(run):
     held = []
@@ -15,4 +17,4 @@ def train(run):
                 if bind:
                     one.bind((host, 0))
                 one.listen()
-    time.sleep(1.5 if held else 0)
+    time.sleep(HELD_SECONDS if held else 0)
