@@ -21,7 +21,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import trio
-from trio._core import _run as trio_run
 from trio.testing import MockClock
 
 from agent.evidence import evidence
@@ -40,7 +39,7 @@ from protocol.records import Record
 from tests.e2e.kit import Json, Place, Running, place
 from tests.programs.variants import write_numbers
 from tests.sim.fakes import OVERHEAD, FakeTrainer, MemoryLineage, Tally, true_loss
-from tests.sim.swarm import identity, now_ms
+from tests.sim.swarm import identity, now_ms, seed_scheduler
 from tests.waiting import until
 from trainer.program import Program, load_program
 
@@ -214,7 +213,7 @@ async def simulated(
     program: Program, offsets: Sequence[float], experiments: int, target: float, cycle: float, seed: int
 ) -> Figures:
     """The figures of as many simulated nodes that join at ``offsets``."""
-    trio_run._r.seed(seed)
+    seed_scheduler(seed)
     network = MemoryNetwork(seed=seed, latency=lambda rng: LATENCY_SECONDS)
     start, start_ms, nodes, seen = trio.current_time(), now_ms(), [], Seen(len(offsets))
     async with trio.open_nursery() as nursery:

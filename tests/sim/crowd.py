@@ -11,7 +11,6 @@ from enum import Enum
 from typing import Any
 
 import trio
-from trio._core import _run as trio_run
 
 from gossip.alive import ALIVE
 from gossip.book import ENOUGH
@@ -19,7 +18,7 @@ from gossip.memory import MemoryNetwork, MemoryTransport
 from gossip.transport import ConnectError, Handler
 from protocol.records import Record
 from tests.gossip.members import Member, identity, virtual_ms
-from tests.sim.swarm import latency
+from tests.sim.swarm import latency, seed_scheduler
 
 #: Members come this far apart, in virtual seconds.
 APART_SECONDS = 0.2
@@ -85,7 +84,7 @@ class Crowd:
         self, nursery: trio.Nursery, *, seed: int = 1, loss: float = 0.01, lacks: Lacks = Lacks.NOTHING,
         skew_ms: Callable[[int], int] = lambda number: 0,
     ) -> None:  # fmt: skip
-        trio_run._r.seed(seed)  # by this generator trio shuffles tasks that wake together
+        seed_scheduler(seed)
         self.rng = random.Random(seed)
         self.network = MemoryNetwork(seed, latency, loss)
         self.members: dict[int, Member] = {}

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import trio
-from trio._core import _run as trio_run
 
 import agent.local_search
 import node.brief
@@ -28,7 +27,7 @@ from node.parts import Options, Parts
 from protocol.statements import Origin, Status
 from tests.bench.local_search import Process, Table, Trees
 from tests.sim.fakes import OVERHEAD, MemoryLineage, Tally
-from tests.sim.swarm import identity, latency, now_ms
+from tests.sim.swarm import identity, latency, now_ms, seed_scheduler
 from trainer.device import Device
 from trainer.job import Job, Outcome, Progress
 from trainer.program import Program
@@ -109,7 +108,7 @@ async def night(
     """Until the incumbents of half of the honest nodes truly are each of ``gains`` better than genesis. The last
     ``liars`` nodes lie; nodes take turns to be of one of ``tiers``.
     """
-    trio_run._r.seed(seed)
+    seed_scheduler(seed)
     network = MemoryNetwork(seed, latency, loss=0.01)
     budget = program.spec.budget_seconds
     nodes: list[Node] = []
