@@ -85,18 +85,24 @@ def average(losses: Iterable[float | None], unselected: int = 0) -> Average:
 class Book:
     """The runs of one candidate in one tier, by author, origin and index."""
 
-    __slots__ = ("_slots", "averages", "confirmations", "latest_ms")
+    __slots__ = ("_latest", "_slots", "averages", "confirmations")
 
     def __init__(self) -> None:
         self._slots: dict[bytes, dict[Origin, dict[int, Run]]] = {}
         self.averages: dict[bytes, Average] = {}
         #: author to the losses of its confirmations, by index; None for one that failed
         self.confirmations: dict[bytes, tuple[float | None, ...]] = {}
-        self.latest_ms = 0
+        self._latest: dict[bytes, int] = {}
+
+    @property
+    def latest_ms(self) -> int:
+        """When the latest run was made, of so many that each author is heard with; 0 without any. Turns pass from then
+        on, and who goes on running a candidate can't keep them from passing.
+        """
+        return max(self._latest.values(), default=0)
 
     def add(self, run: Run) -> bool:
         """Enter a run; whether that changed anything that counts."""
-        self.latest_ms = max(self.latest_ms, run.result.created_ms)
         runs = self._slots.setdefault(run.author, {}).setdefault(run.result.origin, {})
         held = runs.get(run.result.index)
         if held is not None and held.badness >= run.badness:
@@ -110,7 +116,9 @@ class Book:
     def _count(self, author: bytes) -> bool:
         slots = self._slots[author]
         unselected = len(_told(run for o in UNSELECTED for run in _contiguous(slots.get(o, {}))))
-        counted = _told(run for origin in COUNT_ORDER for run in _contiguous(slots.get(origin, {})))
+        every = [run for origin in COUNT_ORDER for run in _contiguous(slots.get(origin, {}))]
+        counted = _told(every)
+        self._latest[author] = max((run.result.created_ms for run in every[:MAX_RUNS_AN_AUTHOR]), default=0)
         confirmations = _told(_contiguous(slots.get(Origin.CONFIRMATION, {})))
         before = self.averages.pop(author, None), self.confirmations.pop(author, ())
         if counted:

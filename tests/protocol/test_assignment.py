@@ -7,7 +7,7 @@ import pytest
 from protocol.assignment import ALONE_WAIT, AUDIT_HOLD, CLAIM_TURNS, PACE, Duty, duties
 from protocol.ledger import Ledger
 from protocol.records import Record
-from protocol.standing import place
+from protocol.standing import MAX_RUNS_AN_AUTHOR, place
 from protocol.statements import Claim, Origin
 from protocol.trust import audits
 from tests.protocol.world import TIER, World, ledger_of, peer
@@ -153,6 +153,17 @@ def test_few_are_replicated_at_once_and_none_is_kept_waiting_for_long(world: Wor
     assert later == {world.commit("a"), world.commit("b")}
     first = order(world, "a", "ada")[0]
     assert world.commit("a") in [duty.commit for duty in of(ledger, first, now_ms=BUDGET_MS)]
+
+
+def test_who_goes_on_running_what_waits_keeps_nobody_from_their_turn(world: World) -> None:
+    """Turns pass from the latest run that counts: none beyond a gap, nor more of one author than it is heard with."""
+    ledger = ledger_of(*genesis(world), world.result("ada", "a", 8.0), world.result("bob", "b", 7.5))
+    ledger.add(world.result("cyd", "a", 8.0, REPLICATION, 5, at_ms=BUDGET_MS))
+    later = {duty.commit for name in NAMES for duty in of(ledger, name, now_ms=BUDGET_MS)}
+    assert later == {world.commit("a"), world.commit("b")}
+    for index in range(MAX_RUNS_AN_AUTHOR + 1):
+        ledger.add(world.result("dan", "aa", 9.0, REPLICATION, index, at_ms=1000 + index))
+    assert ledger.latest_ms(world.commit("aa"), TIER) == 1000 + MAX_RUNS_AN_AUTHOR - 1
 
 
 def test_what_nobody_has_run_passes_from_turn_to_turn_since_i_came(world: World) -> None:
