@@ -111,15 +111,19 @@ class Book:
         return self._count(run.author)
 
     def next_index(self, author: bytes, origin: Origin) -> int:
-        return sum(1 for _ in _contiguous(self._slots.get(author, {}).get(origin, {})))
+        return sum(1 for _ in self._runs(author, origin))
+
+    def _runs(self, author: bytes, *origins: Origin) -> Iterator[Run]:
+        """An author's runs of these origins as far as they may count, one origin after another."""
+        slots = self._slots.get(author, {})
+        return (run for origin in origins for run in _contiguous(slots.get(origin, {})))
 
     def _count(self, author: bytes) -> bool:
-        slots = self._slots[author]
-        unselected = len(_told(run for o in UNSELECTED for run in _contiguous(slots.get(o, {}))))
-        every = [run for origin in COUNT_ORDER for run in _contiguous(slots.get(origin, {}))]
-        counted = _told(every)
-        self._latest[author] = max((run.result.created_ms for run in every[:MAX_RUNS_AN_AUTHOR]), default=0)
-        confirmations = _told(_contiguous(slots.get(Origin.CONFIRMATION, {})))
+        unselected = len(_told(self._runs(author, *UNSELECTED)))
+        counted = _told(self._runs(author, *COUNT_ORDER))
+        confirmations = _told(self._runs(author, Origin.CONFIRMATION))
+        heard = islice(self._runs(author, *COUNT_ORDER), MAX_RUNS_AN_AUTHOR)
+        self._latest[author] = max((run.result.created_ms for run in heard), default=0)
         before = self.averages.pop(author, None), self.confirmations.pop(author, ())
         if counted:
             self.averages[author] = average(counted, unselected)
